@@ -1,0 +1,51 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"mailsrv/pkg/auth"
+	"mailsrv/pkg/directory"
+)
+
+// Session is what a store grants a client that logged in: the user's own
+// account under the user's own limits.
+type Session struct {
+	User    directory.User
+	Account Account
+	Quota   Quota
+}
+
+// Begin opens the account of login for client. The store asks the directory
+// itself and believes no front about status, service access or quota (use
+// case 1, steps 5 and 6). Errors match auth.ErrRefused, directory.ErrNotFound,
+// directory.ErrUnavailable, or are the engine's.
+func Begin(ctx context.Context, s Store, d directory.Directory, login string, client auth.Client, defaults Quota) (Session, error) {
+	u, err := d.User(ctx, login)
+	if err != nil {
+		return Session{}, fmt.Errorf("asking the directory about %q: %w", login, err)
+	}
+	if !u.Status.MayLogin() {
+		return Session{}, fmt.Errorf("%w: status of %s is %s", auth.ErrRefused, u.DN, u.Status)
+	}
+	if !u.Allows(client.Service, client.Addr.Addr()) {
+		return Session{}, fmt.Errorf("%w: %s has no access to %s from %s", auth.ErrRefused, u.DN, client.Service, client.Addr.Addr())
+	}
+	a, err := s.Account(ctx, u.Account())
+	if err != nil {
+		return Session{}, fmt.Errorf("opening account %s: %w", u.Account(), err)
+	}
+	return Session{User: u, Account: a, Quota: QuotaOf(u, defaults)}, nil
+}
+
+// QuotaOf is the user's quota, with the system's defaults where the entry has none.
+func QuotaOf(u directory.User, defaults Quota) Quota {
+	q := Quota{Bytes: u.Quota, Messages: u.MessageQuota}
+	if q.Bytes == directory.QuotaDefault {
+		q.Bytes = defaults.Bytes
+	}
+	if q.Messages == directory.QuotaDefault {
+		q.Messages = defaults.Messages
+	}
+	return q
+}
