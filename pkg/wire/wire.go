@@ -24,6 +24,8 @@ var (
 	ErrBareLF  = errors.New("bare LF received")
 	// ErrDraining is returned by a read between commands once the server stops.
 	ErrDraining = errors.New("server is shutting down")
+	// ErrWoken is returned by AwaitCommand after a Wake.
+	ErrWoken = errors.New("woken")
 )
 
 // flushAt is how many bytes wait in the write buffer at the most (house.md
@@ -41,9 +43,11 @@ type Conn struct {
 	// wait for bytes within one; zero is for ever.
 	idle         time.Duration
 	writeTimeout time.Duration
+	until        time.Time // no read waits beyond it, unless it is zero
 
 	mu       sync.Mutex
-	waiting  bool // between commands: Interrupt may cut the read short
+	waiting  bool // between commands: Interrupt and Wake may cut the read short
+	woken    bool // Wake was called and AwaitCommand has not said so yet
 	draining bool
 	writeErr error
 	// interrupted says the deadline in force was set by Interrupt.
@@ -102,10 +106,13 @@ func (d deadlineReader) Read(b []byte) (int, error) {
 		c.mu.Lock()
 		interrupted := c.draining
 		waiting := c.waiting
+		woken := c.takeWoken()
 		c.mu.Unlock()
 		switch {
 		case interrupted && waiting:
 			return 0, ErrDraining
+		case woken:
+			return 0, ErrWoken
 		case interrupted && c.rearm():
 			continue // Interrupt hit a transaction in flight: it may go on
 		}
@@ -120,10 +127,13 @@ func (c *Conn) arm() error {
 	if c.draining && c.waiting {
 		return ErrDraining
 	}
-	if c.idle == 0 {
-		return c.raw.SetReadDeadline(time.Time{})
+	deadline := c.until
+	if c.idle > 0 {
+		if d := time.Now().Add(c.idle); deadline.IsZero() || d.Before(deadline) {
+			deadline = d
+		}
 	}
-	return c.raw.SetReadDeadline(time.Now().Add(c.idle))
+	return c.raw.SetReadDeadline(deadline)
 }
 
 // rearm reports, once, that a read was cut by Interrupt and not by its own
@@ -138,12 +148,43 @@ func (c *Conn) rearm() bool {
 	return false
 }
 
+// takeWoken reports, once, that a wait between commands is to end because of
+// Wake. The caller holds mu.
+func (c *Conn) takeWoken() bool {
+	if !c.waiting || !c.woken {
+		return false
+	}
+	c.woken = false
+	return true
+}
+
+// Wake makes AwaitCommand, the one under way or else the next that has to wait,
+// return ErrWoken once: the reader's own goroutine then writes what it was
+// woken for and waits again. It may be called from any goroutine, and does not block.
+func (c *Conn) Wake() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.woken = true
+	if c.waiting {
+		_ = c.raw.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
 // SetTimeouts sets how long each wait for the client's bytes, and each write,
 // may take; zero means for ever.
 func (c *Conn) SetTimeouts(read, write time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.idle, c.writeTimeout = read, write
+}
+
+// SetReadDeadline bounds all reads from now on by t, beside the idle time: a
+// client that drips its bytes meets it however many there are. The zero time
+// takes the bound away. A read that fails so matches os.ErrDeadlineExceeded.
+func (c *Conn) SetReadDeadline(t time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.until = t
 }
 
 // Interrupt ends the wait for the next command with ErrDraining, now and from
@@ -163,7 +204,7 @@ func (c *Conn) InterruptOn(ctx context.Context) (stop func() bool) {
 }
 
 // AwaitCommand marks that the client is between commands and waits for the
-// first byte of the next one. It flushes first.
+// first byte of the next one. It flushes before it waits. ErrDraining, ErrWoken.
 func (c *Conn) AwaitCommand() error {
 	if c.r.Buffered() > 0 {
 		c.mu.Lock()
