@@ -1,0 +1,240 @@
+// Package sqlite opens a database the way all of ours are: WAL with
+// synchronous=FULL, one writer with group commit, read-only readers, pragmas
+// read back, numbered migrations and a lock that keeps other processes out.
+//
+// It knows no schema. Only engines (sqldir, sqlstore, queue) import it.
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+
+	_ "modernc.org/sqlite" // registers the driver "sqlite" with database/sql
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// Errors of Open and of a DB.
+var (
+	// ErrLocked: another process has the database open.
+	ErrLocked = errors.New("in use by another process")
+	// ErrNewer: the file was written by a newer version of this program.
+	ErrNewer = errors.New("schema is newer than this program")
+	// ErrClosed: the DB was closed.
+	ErrClosed = errors.New("database is closed")
+	// ErrFull: the disk or the database is full; the change was undone, and
+	// later ones may succeed.
+	ErrFull = errors.New("no space left for the database")
+	// ErrFailed: an earlier commit failed in a way that leaves its outcome
+	// unknown; nothing is written any more until the process starts again.
+	ErrFailed = errors.New("database failed, a restart is needed")
+)
+
+// Options of Open.
+type Options struct {
+	// Migrations are SQL scripts, run once each, in order. They are never
+	// edited after a release, only appended to.
+	Migrations []string
+	// Readers is how many reads run at once; 0: one a core, at least 2.
+	Readers int
+	// OnFatal is called once, on its own goroutine, after a commit failed with
+	// an unknown outcome: the process must stop accepting and start again.
+	OnFatal func(error)
+	// Log gets what the database has to say; nil: nothing.
+	Log *slog.Logger
+}
+
+// DB is an open database. Its methods may be called from many goroutines.
+type DB struct {
+	path    string
+	pool    *sql.DB // both kinds of connection come from DSNs of their own
+	readers *sql.DB
+	lock    *os.File
+	onFatal func(error)
+
+	writes chan *write
+	quit   chan struct{}
+	done   chan struct{}
+	once   sync.Once
+
+	idle chan *Tx // free readers
+}
+
+// Open opens the database at path, and makes it if it is missing. The folder
+// must exist. The caller closes the DB.
+func Open(ctx context.Context, path string, o Options) (*DB, error) {
+	lock, err := lockFile(path + ".lock")
+	if err != nil {
+		return nil, fmt.Errorf("opening %s: %w", path, err)
+	}
+	db := &DB{path: path, lock: lock, onFatal: o.OnFatal,
+		writes: make(chan *write, 256), quit: make(chan struct{}), done: make(chan struct{})}
+	if err := db.open(ctx, o); err != nil {
+		db.free()
+		return nil, fmt.Errorf("opening %s: %w", path, err)
+	}
+	return db, nil
+}
+
+func (db *DB) open(ctx context.Context, o Options) error {
+	var err error
+	if db.pool, err = sql.Open("sqlite", dsn(db.path, "immediate")); err != nil {
+		return err
+	}
+	db.pool.SetMaxOpenConns(1)
+	writer, err := newTx(ctx, db.pool)
+	if err != nil {
+		return err
+	}
+	if err := checkPragmas(ctx, writer.conn, map[string]string{"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1"}); err != nil {
+		return err
+	}
+	if err := migrate(ctx, writer.conn, o.Migrations); err != nil {
+		return err
+	}
+	n := o.Readers
+	if n <= 0 {
+		n = max(2, runtime.GOMAXPROCS(0))
+	}
+	if db.readers, err = sql.Open("sqlite", dsn(db.path, "deferred", "query_only(1)")); err != nil {
+		return err
+	}
+	db.readers.SetMaxOpenConns(n)
+	db.idle = make(chan *Tx, n)
+	for range n {
+		r, err := newTx(ctx, db.readers)
+		if err != nil {
+			return err
+		}
+		if err := checkPragmas(ctx, r.conn, map[string]string{"query_only": "1"}); err != nil {
+			return err
+		}
+		db.idle <- r
+	}
+	go db.writeLoop(writer)
+	return nil
+}
+
+// dsn names the file with our pragmas. The path must begin with "file:" for
+// its parameters to be read at all.
+func dsn(path, lock string, pragmas ...string) string {
+	v := url.Values{"_txlock": {lock}}
+	for _, p := range append([]string{"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)",
+		"wal_autocheckpoint(4000)", "journal_size_limit(67108864)", "cache_size(-32768)", "temp_store(MEMORY)"}, pragmas...) {
+		v.Add("_pragma", p)
+	}
+	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + v.Encode()
+}
+
+// checkPragmas reads pragmas back: the driver ignores what it cannot set.
+func checkPragmas(ctx context.Context, c *sql.Conn, want map[string]string) error {
+	for name, value := range want {
+		var got string
+		if err := c.QueryRowContext(ctx, "PRAGMA "+name).Scan(&got); err != nil {
+			return fmt.Errorf("reading pragma %s: %w", name, err)
+		}
+		if !strings.EqualFold(got, value) {
+			return fmt.Errorf("pragma %s is %s and not %s", name, got, value)
+		}
+	}
+	return nil
+}
+
+// migrate brings the schema to the newest version, each step in one transaction.
+func migrate(ctx context.Context, c *sql.Conn, steps []string) error {
+	var version int
+	if err := c.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
+		return fmt.Errorf("reading schema version: %w", err)
+	}
+	if version > len(steps) {
+		return fmt.Errorf("%w: version %d, known up to %d", ErrNewer, version, len(steps))
+	}
+	for ; version < len(steps); version++ {
+		script := fmt.Sprintf("BEGIN IMMEDIATE;\n%s;\nPRAGMA user_version=%d;\nCOMMIT", steps[version], version+1)
+		if _, err := c.ExecContext(ctx, script); err != nil {
+			_, _ = c.ExecContext(ctx, "ROLLBACK")
+			return fmt.Errorf("migrating to schema version %d: %w", version+1, err)
+		}
+	}
+	return nil
+}
+
+// lockFile takes the lock that keeps a second process out. It is a file of its
+// own: opening and closing the database file itself would drop SQLite's locks.
+func lockFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, ErrLocked
+		}
+		return nil, fmt.Errorf("locking %s: %w", path, err)
+	}
+	return f, nil
+}
+
+// Read runs fn in a read transaction: it sees one state of the database,
+// whatever is committed meanwhile. fn must not call Write.
+func (db *DB) Read(ctx context.Context, fn func(*Tx) error) error {
+	var tx *Tx
+	select {
+	case tx = <-db.idle:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-db.quit:
+		return ErrClosed
+	}
+	defer func() { db.idle <- tx }()
+	if _, _, err := tx.Exec("BEGIN"); err != nil {
+		return fmt.Errorf("beginning read: %w", err)
+	}
+	defer tx.Exec("ROLLBACK") //nolint:errcheck // nothing was written
+	return guard(tx, fn)
+}
+
+// Close waits for the writes that have begun, and frees the database. Further
+// calls do nothing.
+func (db *DB) Close() (err error) {
+	db.once.Do(func() {
+		close(db.quit)
+		<-db.done
+		for range cap(db.idle) {
+			(<-db.idle).close()
+		}
+		err = db.free()
+	})
+	return err
+}
+
+func (db *DB) free() error {
+	var errs []error
+	for _, p := range []*sql.DB{db.readers, db.pool} {
+		if p != nil {
+			errs = append(errs, p.Close())
+		}
+	}
+	return errors.Join(append(errs, db.lock.Close())...)
+}
+
+// isFull reports whether err says that there is no room.
+func isFull(err error) bool {
+	var c interface{ Code() int }
+	return errors.As(err, &c) && c.Code()&0xff == sqlite3.SQLITE_FULL
+}
+
+// IsUnique reports whether err says that a value which must be unique was there before.
+func IsUnique(err error) bool {
+	var c interface{ Code() int }
+	return errors.As(err, &c) && (c.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE || c.Code() == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
+}
