@@ -1,0 +1,275 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+)
+
+// Load reads the file at path over the defaults. Its error holds every fault,
+// one a line, each with file, line and column.
+func Load(path string) (Config, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("reading configuration: %w", err)
+	}
+	return Parse(path, b)
+}
+
+// Parse is Load for bytes that were read; name stands in the errors.
+func Parse(name string, b []byte) (Config, error) {
+	c := Default()
+	file, err := parser.ParseBytes(b, 0)
+	if err != nil {
+		return Config{}, fault(name, err)
+	}
+	var faults []error
+	if len(file.Docs) > 0 && file.Docs[0].Body != nil {
+		faults = decode(name, file.Docs[0].Body, b, &c)
+	}
+	if len(faults) == 0 {
+		if c.Hostname == "" {
+			c.Hostname, _ = os.Hostname()
+		}
+		faults = c.validate(position{name, file})
+	}
+	return c, errors.Join(faults...)
+}
+
+// decode decodes strictly. The library stops at the first fault of a document,
+// so a faulty document is decoded again section by section, and a faulty
+// section key by key: each fault is then reported once.
+func decode(name string, node ast.Node, b []byte, into any) []error {
+	dec := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict())
+	err := dec.Decode(into)
+	if err == nil || errors.Is(err, io.EOF) {
+		return nil
+	}
+	m, ok := node.(*ast.MappingNode)
+	if !ok || len(m.Values) < 2 {
+		return []error{fault(name, err)}
+	}
+	var faults []error
+	for _, v := range m.Values {
+		// Blank out every line of the other keys: positions stay true.
+		only := blankExcept(b, v, m.Values)
+		if sub, ok := v.Value.(*ast.MappingNode); ok && len(sub.Values) > 1 {
+			for _, sv := range sub.Values {
+				inner := blankExcept(only, sv, sub.Values)
+				scratch := Default()
+				if err := yaml.NewDecoder(bytes.NewReader(inner), yaml.Strict()).Decode(&scratch); err != nil && !errors.Is(err, io.EOF) {
+					faults = append(faults, fault(name, err))
+				}
+			}
+			continue
+		}
+		scratch := Default()
+		if err := yaml.NewDecoder(bytes.NewReader(only), yaml.Strict()).Decode(&scratch); err != nil && !errors.Is(err, io.EOF) {
+			faults = append(faults, fault(name, err))
+		}
+	}
+	if len(faults) == 0 { // a fault that only the whole shows, such as a key twice
+		faults = []error{fault(name, err)}
+	}
+	return faults
+}
+
+// blankExcept empties the lines of all siblings but keep.
+func blankExcept(b []byte, keep *ast.MappingValueNode, all []*ast.MappingValueNode) []byte {
+	lines := bytes.Split(b, []byte("\n"))
+	starts := make([]int, 0, len(all)+1)
+	for _, v := range all {
+		starts = append(starts, v.Key.GetToken().Position.Line-1)
+	}
+	sort.Ints(starts)
+	end := len(lines)
+	indent := keep.Key.GetToken().Position.Column - 1
+	for i := starts[len(starts)-1] + 1; i < len(lines); i++ { // where the mapping itself ends
+		l := lines[i]
+		if t := bytes.TrimLeft(l, " "); len(t) > 0 && t[0] != '#' && len(l)-len(t) < indent {
+			end = i
+			break
+		}
+	}
+	starts = append(starts, end)
+	kept := keep.Key.GetToken().Position.Line - 1
+	out := slices.Clone(lines)
+	for i := range len(starts) - 1 {
+		if starts[i] == kept {
+			continue
+		}
+		for l := starts[i]; l < starts[i+1]; l++ {
+			out[l] = nil
+		}
+	}
+	return bytes.Join(out, []byte("\n"))
+}
+
+// fault is a decoder's error as one line "name:line:column: what".
+func fault(name string, err error) error {
+	var y yaml.Error
+	if errors.As(err, &y) {
+		p := y.GetToken().Position
+		return fmt.Errorf("%s:%d:%d: %s", name, p.Line, p.Column, y.GetMessage())
+	}
+	first, _, _ := strings.Cut(err.Error(), "\n")
+	return fmt.Errorf("%s: %s", name, first)
+}
+
+// position finds where a key stands in the file.
+type position struct {
+	name string
+	file *ast.File
+}
+
+// at returns "name:line:column" of a path such as "$.mta.dns", or of the
+// nearest key above it that the file has.
+func (p position) at(path string) string {
+	for {
+		q, err := yaml.PathString(path)
+		if err == nil {
+			if n, err := q.FilterFile(p.file); err == nil && n != nil {
+				t := n.GetToken().Position
+				return fmt.Sprintf("%s:%d:%d", p.name, t.Line, t.Column)
+			}
+		}
+		i := strings.LastIndexAny(path, ".[")
+		if i <= 1 {
+			return p.name + ":1:1"
+		}
+		path = path[:i]
+	}
+}
+
+// validate reports what decoding cannot see.
+func (c Config) validate(p position) []error {
+	var faults []error
+	bad := func(path, format string, args ...any) {
+		faults = append(faults, fmt.Errorf("%s: %s: %s", p.at("$."+path), path, fmt.Sprintf(format, args...)))
+	}
+	for i, r := range c.Roles {
+		if !slices.Contains(AllRoles(), r) {
+			bad(fmt.Sprintf("roles[%d]", i), "unknown role %q; the roles are mta, mmp, store and directory", r)
+		}
+	}
+	if len(c.Roles) == 0 {
+		bad("roles", "at least one role must run")
+	}
+	if c.Data == "" || !filepath.IsAbs(c.Data) {
+		bad("data", "%q is no absolute path", c.Data)
+	}
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
+		bad("log.level", "%q is none of debug, info, warn, error", c.Log.Level)
+	}
+	if !slices.Contains([]string{"text", "json"}, c.Log.Format) {
+		bad("log.format", "%q is neither text nor json", c.Log.Format)
+	}
+	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
+		bad("tls", "cert and key go together")
+	}
+	c.validateListeners(bad)
+	c.validateRemotes(bad)
+	if c.Directory.Pool < 1 {
+		bad("directory.pool", "must be at least 1")
+	}
+	if c.MTA.MaxRecipients < 100 {
+		bad("mta.max_recipients", "must be at least 100 (RFC 5321 section 4.5.3.1.8)")
+	}
+	if len(c.MTA.Queue.Retry) == 0 {
+		bad("mta.queue.retry", "at least one interval is needed")
+	}
+	return faults
+}
+
+func (c Config) validateListeners(bad func(path, format string, args ...any)) {
+	tls := c.TLS.Cert != ""
+	for path, l := range map[string]Listeners{
+		"admin.listen": c.Admin.Listen, "directory.listen.ldap": c.Directory.Listen.LDAP, "directory.listen.ldaps": c.Directory.Listen.LDAPS,
+		"store.imap.listen": c.Store.IMAP.Listen, "store.imap.listen_tls": c.Store.IMAP.ListenTLS, "store.lmtp.listen": c.Store.LMTP.Listen,
+		"mmp.imap.listen": c.MMP.IMAP.Listen, "mmp.imap.listen_tls": c.MMP.IMAP.ListenTLS, "mta.smtp.listen": c.MTA.SMTP.Listen,
+		"mta.submission.listen": c.MTA.Submission.Listen, "mta.submissions.listen": c.MTA.Submissions.Listen,
+	} {
+		for i, a := range l {
+			if !validAddress(a) {
+				bad(fmt.Sprintf("%s[%d]", path, i), "%q is no host:port and no unix:/path", a)
+			}
+		}
+	}
+	needs := map[string]bool{
+		"directory.listen.ldaps": c.Runs(RoleDirectory) && len(c.Directory.Listen.LDAPS) > 0,
+		"store.imap.listen_tls":  c.Runs(RoleStore) && len(c.Store.IMAP.ListenTLS) > 0,
+		"mmp.imap.listen_tls":    c.Runs(RoleMMP) && len(c.MMP.IMAP.ListenTLS) > 0,
+		"mta.submissions.listen": c.Runs(RoleMTA) && len(c.MTA.Submissions.Listen) > 0,
+	}
+	for path, on := range needs {
+		if on && !tls {
+			bad(path, "needs a certificate: set tls.cert and tls.key, or make the list empty: []")
+		}
+	}
+}
+
+func (c Config) validateRemotes(bad func(path, format string, args ...any)) {
+	for i, u := range c.Directory.URLs {
+		if v, err := url.Parse(u); err != nil || !slices.Contains([]string{"ldap", "ldaps", "ldapi"}, v.Scheme) {
+			bad(fmt.Sprintf("directory.url[%d]", i), "%q is no ldap://, ldaps:// or ldapi:// URL", u)
+		}
+	}
+	if !c.Runs(RoleDirectory) && len(c.Directory.URLs) == 0 {
+		bad("directory.url", "the directory role does not run here: say where it is")
+	}
+	modes := []string{"none", "starttls", "implicit"}
+	for i, s := range c.MMP.Stores {
+		at := fmt.Sprintf("mmp.stores[%d].", i)
+		if s.Host == "" || !validAddress(s.Address) {
+			bad(at+"address", "a store needs a host and an address host:port")
+		}
+		if !slices.Contains(modes, s.TLS) {
+			bad(at+"tls", "%q is none of none, starttls, implicit", s.TLS)
+		}
+		if s.Kind != "" && s.Kind != "mailsrv" && s.Kind != "dovecot" {
+			bad(at+"kind", "%q is neither mailsrv nor dovecot", s.Kind)
+		}
+	}
+	for i, s := range c.MTA.Stores {
+		at := fmt.Sprintf("mta.stores[%d].", i)
+		if s.Host == "" || !validAddress(s.Address) {
+			bad(at+"address", "a store needs a host and an address host:port")
+		}
+		if s.TLS != "none" && s.TLS != "starttls" {
+			bad(at+"tls", "%q is neither none nor starttls", s.TLS)
+		}
+	}
+	if !c.Runs(RoleStore) && c.Runs(RoleMMP) && len(c.MMP.Stores) == 0 {
+		bad("mmp.stores", "the store role does not run here: say where the stores are")
+	}
+	if !c.Runs(RoleStore) && c.Runs(RoleMTA) && len(c.MTA.Stores) == 0 {
+		bad("mta.stores", "the store role does not run here: say where the stores are")
+	}
+	if s := c.MTA.SmartHost; s.Address != "" && (!validAddress(s.Address) || !slices.Contains(append(modes, ""), s.TLS)) {
+		bad("mta.smart_host", "needs an address host:port and tls none, starttls or implicit")
+	}
+}
+
+func validAddress(a string) bool {
+	if path, ok := strings.CutPrefix(a, "unix:"); ok {
+		return filepath.IsAbs(path)
+	}
+	_, port, err := net.SplitHostPort(a)
+	if err != nil {
+		return false
+	}
+	_, err = net.LookupPort("tcp", port)
+	return err == nil
+}
