@@ -3,8 +3,10 @@ package smtpwire
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"log/slog"
+	"syscall"
 	"time"
 
 	"mailsrv/pkg/mail"
@@ -110,4 +112,13 @@ func TrustedLimits() Limits {
 	l := PublicLimits()
 	l.Prelude, l.SoftErrors, l.HardErrors, l.Junk = 0, 0, 0, 0
 	return l
+}
+
+// TakingStatus is the reply where a message could not be taken in: err is of
+// Data's reader, or of the place it was written to.
+func TakingStatus(err error) *mail.Status {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return &mail.Status{Code: 452, Enhanced: [3]int{4, 3, 1}, Text: "no space left, try again later", Err: err}
+	}
+	return mail.StatusOf(err)
 }
