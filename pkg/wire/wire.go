@@ -127,6 +127,9 @@ func (c *Conn) arm() error {
 	if c.draining && c.waiting {
 		return ErrDraining
 	}
+	if c.takeWoken() {
+		return ErrWoken
+	}
 	deadline := c.until
 	if c.idle > 0 {
 		if d := time.Now().Add(c.idle); deadline.IsZero() || d.Before(deadline) {
