@@ -1,0 +1,428 @@
+package directory
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"mailsrv/pkg/mail"
+)
+
+// Provisioner makes and changes domains, users, groups and aliases in the
+// shape that View reads (schema.md section 1). It may be used from many
+// goroutines.
+type Provisioner struct {
+	tree Editor
+	view *View
+	base DN
+}
+
+// NewProvisioner returns a Provisioner of the domains below o.Base.
+func NewProvisioner(tree Editor, o ViewOptions) *Provisioner {
+	return &Provisioner{tree: tree, view: NewView(tree, o), base: o.Base}
+}
+
+// ErrBadSetting is in the chain of errors about a setting that cannot be read.
+var ErrBadSetting = errors.New("bad setting")
+
+func entry(dn DN, attributes ...Attribute) Entry {
+	return Entry{DN: dn, Attributes: slices.DeleteFunc(attributes, func(a Attribute) bool { return len(a.Values) == 0 || a.Values[0] == "" })}
+}
+
+func attr(name string, values ...string) Attribute { return Attribute{Name: name, Values: values} }
+
+// EnsureBase makes the suffix if the directory is empty.
+func (p *Provisioner) EnsureBase(ctx context.Context) error {
+	if p.base.IsRoot() {
+		return nil
+	}
+	name := p.base.RDNs[0][0]
+	err := p.tree.Add(ctx, entry(p.base, attr("objectClass", "organization"), attr(name.Name, name.Value)))
+	if errors.Is(err, ErrExists) {
+		return nil
+	}
+	return err
+}
+
+// AddDomain makes a domain and its folders for people and groups.
+func (p *Provisioner) AddDomain(ctx context.Context, name, mailHost string) error {
+	name, err := mail.ParseDomain(name)
+	if err != nil {
+		return err
+	}
+	dn := p.base.Child("o", name)
+	entries := []Entry{
+		entry(dn, attr("objectClass", "organization", "sunManagedOrganization", "sunNameSpace", "inetDomain", "mailDomain"),
+			attr("o", name), attr("sunPreferredDomain", name), attr("inetDomainStatus", "active"), attr("mailDomainStatus", "active"),
+			attr("preferredMailHost", mailHost)),
+		entry(dn.Child("ou", "People"), attr("objectClass", "organizationalUnit"), attr("ou", "People")),
+		entry(dn.Child("ou", "Groups"), attr("objectClass", "organizationalUnit"), attr("ou", "Groups")),
+	}
+	for _, e := range entries {
+		if err := p.tree.Add(ctx, e); err != nil {
+			return fmt.Errorf("adding domain %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// AddUser makes a user uid@domain, whose mail address that is. An empty name is
+// the uid; an empty mailHost the domain's.
+func (p *Provisioner) AddUser(ctx context.Context, login, name, password, mailHost string) error {
+	a, d, err := p.hosted(ctx, login)
+	if err != nil {
+		return fmt.Errorf("adding user: %w", err)
+	}
+	if !validUID(a.Local) {
+		return fmt.Errorf("adding user: %w: %q is no uid", ErrBadSetting, a.Local)
+	}
+	uid := strings.ToLower(a.Local)
+	name = cmp.Or(name, uid)
+	words := strings.Fields(name)
+	return wrap("adding user "+login, p.tree.Add(ctx, entry(d.DN.Child("ou", "People").Child("uid", uid),
+		attr("objectClass", "person", "organizationalPerson", "inetOrgPerson", "inetUser", "ipUser", "inetMailUser", "inetLocalMailRecipient"),
+		attr("uid", uid), attr("cn", name), attr("sn", words[len(words)-1]), attr("userPassword", password),
+		attr("mail", uid+"@"+d.Name), attr("mailHost", cmp.Or(mailHost, d.MailHost)), attr("mailDeliveryOption", "mailbox"),
+		attr("inetUserStatus", "active"), attr("mailUserStatus", "active"))))
+}
+
+// validUID excludes what schema.md section 3 does.
+func validUID(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return r <= ' ' || r >= 0x7f || strings.ContainsRune("$~=#*+%!@,{}()/\\<>;:\"`[]&?", r)
+	})
+}
+
+// hosted parses an address whose domain must be ours.
+func (p *Provisioner) hosted(ctx context.Context, s string) (mail.Address, Domain, error) {
+	a, err := mail.ParseAddress(s)
+	if err != nil {
+		return a, Domain{}, err
+	}
+	d, err := p.view.Domain(ctx, a.Domain)
+	if errors.Is(err, ErrNotFound) {
+		err = fmt.Errorf("%w: domain %s; add it with: mailsrv domain add %s", ErrNotFound, a.Domain, a.Domain)
+	}
+	return a, d, err
+}
+
+// AddGroup makes a group at address. Members that are users or groups of ours
+// become DNs, others addresses.
+func (p *Provisioner) AddGroup(ctx context.Context, address string, members []string) error {
+	a, d, err := p.hosted(ctx, address)
+	if err != nil {
+		return fmt.Errorf("adding group: %w", err)
+	}
+	inside, outside, err := p.members(ctx, members)
+	if err != nil {
+		return fmt.Errorf("adding group %s: %w", address, err)
+	}
+	cn := strings.ToLower(a.Local)
+	return wrap("adding group "+address, p.tree.Add(ctx, entry(d.DN.Child("ou", "Groups").Child("cn", cn),
+		attr("objectClass", "groupOfUniqueNames", "inetMailGroup", "inetLocalMailRecipient"),
+		attr("cn", cn), attr("mail", cn+"@"+d.Name), attr("inetMailGroupStatus", "active"),
+		attr("uniqueMember", inside...), attr("mgrpRFC822MailMember", outside...))))
+}
+
+func (p *Provisioner) members(ctx context.Context, members []string) (inside, outside []string, err error) {
+	for _, m := range members {
+		a, err := mail.ParseAddress(m)
+		if err != nil {
+			return nil, nil, err
+		}
+		switch r, err := p.view.Recipient(ctx, a); {
+		case err == nil:
+			inside = append(inside, r.DN().String())
+		case errors.Is(err, ErrNotFound):
+			outside = append(outside, a.String())
+		default:
+			return nil, nil, err
+		}
+	}
+	return inside, outside, nil
+}
+
+// DN is the recipient's entry.
+func (r Recipient) DN() DN {
+	if r.User != nil {
+		return r.User.DN
+	}
+	return r.Group.DN
+}
+
+// AddAlias gives target another address. A target of ours gets it as an
+// alternate address; a domain as alias gets an associated domain; for an
+// external target a group is made.
+func (p *Provisioner) AddAlias(ctx context.Context, alias, target string) error {
+	if !strings.Contains(alias, "@") {
+		name, err := mail.ParseDomain(alias)
+		if err != nil {
+			return err
+		}
+		if d, err := p.view.Domain(ctx, name); !errors.Is(err, ErrNotFound) {
+			return errors.Join(err, fmt.Errorf("adding domain alias %s: %w: it is %s", name, ErrExists, d.Name))
+		}
+		d, err := p.view.Domain(ctx, strings.ToLower(target))
+		if err != nil {
+			return err
+		}
+		return wrap("adding domain alias "+name, p.tree.Modify(ctx, d.DN, []Change{{AddValues, attr("associatedDomain", name)}}))
+	}
+	a, d, err := p.hosted(ctx, alias)
+	if err != nil {
+		return fmt.Errorf("adding alias: %w", err)
+	}
+	to, err := mail.ParseAddress(target)
+	if err != nil {
+		return fmt.Errorf("adding alias: %w", err)
+	}
+	r, err := p.view.Recipient(ctx, to)
+	if errors.Is(err, ErrNotFound) {
+		return p.AddGroup(ctx, alias, []string{target})
+	} else if err != nil {
+		return err
+	}
+	a = mail.Address{Local: strings.ToLower(a.Local), Domain: d.Name}
+	return wrap("adding alias "+alias, p.tree.Modify(ctx, r.DN(), []Change{{AddValues, attr("mailAlternateAddress", a.String())}}))
+}
+
+// DeleteAlias takes an alternate address, or a domain's alias, away.
+func (p *Provisioner) DeleteAlias(ctx context.Context, alias string) error {
+	if !strings.Contains(alias, "@") {
+		d, err := p.view.Domain(ctx, strings.ToLower(alias))
+		if err != nil {
+			return err
+		}
+		return wrap("deleting domain alias "+alias, p.tree.Modify(ctx, d.DN, []Change{{DeleteValues, attr("associatedDomain", alias)}}))
+	}
+	a, err := mail.ParseAddress(alias)
+	if err != nil {
+		return err
+	}
+	r, err := p.view.Recipient(ctx, a)
+	if err != nil {
+		return err
+	}
+	return wrap("deleting alias "+alias, p.tree.Modify(ctx, r.DN(), []Change{{DeleteValues, attr("mailAlternateAddress", a.String())}}))
+}
+
+// SetPassword replaces a user's password.
+func (p *Provisioner) SetPassword(ctx context.Context, login, password string) error {
+	if password == "" {
+		return fmt.Errorf("%w: an empty password", ErrBadSetting)
+	}
+	u, err := p.view.User(ctx, login)
+	if err != nil {
+		return err
+	}
+	return wrap("setting the password of "+login, p.tree.Modify(ctx, u.DN, []Change{{ReplaceValues, attr("userPassword", password)}}))
+}
+
+// Set changes settings "name=value" of the user, group or domain that target
+// names: name, status, quota, messages, mailhost, forward, delivery. An empty
+// value removes the attribute.
+func (p *Provisioner) Set(ctx context.Context, target string, settings []string) error {
+	dn, kind, err := p.find(ctx, target)
+	if err != nil {
+		return err
+	}
+	var changes []Change
+	for _, s := range settings {
+		name, value, ok := strings.Cut(s, "=")
+		attribute := settingAttribute(kind, name)
+		if !ok || attribute == "" {
+			return fmt.Errorf("%w: %q of a %s; write name=value with one of: %s", ErrBadSetting, s, kind, settingNames(kind))
+		}
+		if err := checkSetting(name, value); err != nil {
+			return err
+		}
+		var values []string
+		if value != "" {
+			values = strings.Split(value, ",")
+			if name == "name" || name == "access" {
+				values = []string{value}
+			}
+		}
+		changes = append(changes, Change{ReplaceValues, attr(attribute, values...)})
+	}
+	return wrap("setting "+target, p.tree.Modify(ctx, dn, changes))
+}
+
+// find returns the entry of a domain, or of a user or group by address.
+func (p *Provisioner) find(ctx context.Context, target string) (DN, string, error) {
+	if !strings.Contains(target, "@") {
+		d, err := p.view.Domain(ctx, strings.ToLower(target))
+		return d.DN, "domain", err
+	}
+	a, err := mail.ParseAddress(target)
+	if err != nil {
+		return DN{}, "", err
+	}
+	r, err := p.view.Recipient(ctx, a)
+	if err != nil {
+		return DN{}, "", err
+	}
+	if r.User != nil {
+		return r.User.DN, "user", nil
+	}
+	return r.Group.DN, "group", nil
+}
+
+func settingTable() []setting {
+	return []setting{
+		{"user", "name", "cn"}, {"user", "status", "mailUserStatus"}, {"user", "quota", "mailQuota"}, {"user", "messages", "mailMsgQuota"},
+		{"user", "mailhost", "mailHost"}, {"user", "forward", "mailForwardingAddress"}, {"user", "delivery", "mailDeliveryOption"},
+		{"user", "access", "mailAllowedServiceAccess"},
+		{"group", "status", "inetMailGroupStatus"}, {"group", "mailhost", "mailHost"}, {"group", "errorsto", "mgrpErrorsTo"},
+		{"domain", "status", "mailDomainStatus"}, {"domain", "mailhost", "preferredMailHost"}, {"domain", "catchall", "mailDomainCatchallAddress"},
+		{"domain", "smarthost", "mailRoutingSmartHost"}, {"domain", "access", "mailDomainAllowedServiceAccess"},
+	}
+}
+
+// setting is what a friendly name means for a kind of entry.
+type setting struct{ kind, name, attribute string }
+
+func settingAttribute(kind, name string) string {
+	for _, s := range settingTable() {
+		if s.kind == kind && s.name == name {
+			return s.attribute
+		}
+	}
+	return ""
+}
+
+func settingNames(kind string) string {
+	var names []string
+	for _, s := range settingTable() {
+		if s.kind == kind {
+			names = append(names, s.name)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+func checkSetting(name, value string) error {
+	if value == "" {
+		return nil
+	}
+	switch name {
+	case "status":
+		if s := parseStatus(value); string(s) != value {
+			return fmt.Errorf("%w: %q is no status", ErrBadSetting, value)
+		}
+	case "quota", "messages":
+		if parseQuota(value) == QuotaDefault && value != "-2" {
+			return fmt.Errorf("%w: %q is no quota; write 2G, 500M, 0 or -1", ErrBadSetting, value)
+		}
+	}
+	return nil
+}
+
+// DeleteUser, like DeleteGroup, removes the entry and its memberships in groups.
+func (p *Provisioner) DeleteUser(ctx context.Context, login string) error {
+	u, err := p.view.User(ctx, login)
+	if err != nil {
+		return err
+	}
+	return wrap("deleting user "+login, p.remove(ctx, u.DN))
+}
+
+// DeleteGroup removes a group.
+func (p *Provisioner) DeleteGroup(ctx context.Context, address string) error {
+	dn, kind, err := p.find(ctx, address)
+	if err == nil && kind != "group" {
+		err = fmt.Errorf("%w: %s is a %s", ErrNotFound, address, kind)
+	}
+	if err != nil {
+		return err
+	}
+	return wrap("deleting group "+address, p.remove(ctx, dn))
+}
+
+func (p *Provisioner) remove(ctx context.Context, dn DN) error {
+	for e, err := range p.tree.Search(ctx, Query{Base: p.base, Scope: ScopeSubtree, Filter: Equal("uniqueMember", dn.String())}) {
+		if err != nil {
+			return err
+		}
+		if err := p.tree.Modify(ctx, e.DN, []Change{{DeleteValues, attr("uniqueMember", dn.String())}}); err != nil {
+			return err
+		}
+	}
+	return p.tree.Delete(ctx, dn)
+}
+
+// DeleteDomain removes a domain that has no users and groups left.
+func (p *Provisioner) DeleteDomain(ctx context.Context, name string) error {
+	d, err := p.view.Domain(ctx, strings.ToLower(name))
+	if err != nil {
+		return err
+	}
+	for e, err := range p.tree.Search(ctx, Query{Base: d.DN, Scope: ScopeSubtree, Filter: Equal("objectClass", "inetLocalMailRecipient"), SizeLimit: 1}) {
+		if err == nil {
+			err = &ResultError{Code: NotAllowedOnNonLeaf, Text: fmt.Sprintf("domain %s still has %s", name, e.Value("mail"))}
+		}
+		return err
+	}
+	for _, dn := range []DN{d.DN.Child("ou", "People"), d.DN.Child("ou", "Groups"), d.DN} {
+		if err := p.tree.Delete(ctx, dn); err != nil && !errors.Is(err, ErrNotFound) {
+			return wrap("deleting domain "+name, err)
+		}
+	}
+	return nil
+}
+
+// Domains lists the domains by name.
+func (p *Provisioner) Domains(ctx context.Context) ([]Domain, error) {
+	var out []Domain
+	for e, err := range p.tree.Search(ctx, Query{Base: p.base, Scope: ScopeSubtree, Filter: Equal("objectClass", "mailDomain")}) {
+		if err != nil {
+			return nil, fmt.Errorf("listing domains: %w", err)
+		}
+		out = append(out, parseDomain(e))
+	}
+	slices.SortFunc(out, func(a, b Domain) int { return cmp.Compare(a.Name, b.Name) })
+	return out, nil
+}
+
+// Recipients lists the users and groups of a domain by address; all domains
+// if it is empty.
+func (p *Provisioner) Recipients(ctx context.Context, domain string) ([]Recipient, error) {
+	domains, err := p.Domains(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []Recipient
+	for _, d := range domains {
+		if domain != "" && d.Name != domain {
+			continue
+		}
+		for e, err := range p.tree.Search(ctx, Query{Base: d.DN, Scope: ScopeSubtree, Filter: Equal("objectClass", "inetLocalMailRecipient")}) {
+			if err != nil {
+				return nil, fmt.Errorf("listing recipients: %w", err)
+			}
+			if r, err := parseRecipient(e, d); err == nil {
+				out = append(out, r)
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b Recipient) int { return cmp.Compare(a.Address().String(), b.Address().String()) })
+	return out, nil
+}
+
+// Address is the recipient's canonical address.
+func (r Recipient) Address() mail.Address {
+	if r.User != nil {
+		return r.User.Mail
+	}
+	return r.Group.Mail
+}
+
+func wrap(doing string, err error) error {
+	if err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	return nil
+}
