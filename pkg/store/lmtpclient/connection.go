@@ -42,7 +42,7 @@ func (c *Client) dial(ctx context.Context) (*connection, error) {
 }
 
 func (c *connection) open(ctx context.Context, hostname string, config *tls.Config) error {
-	if err := c.expect(220, "greeting"); err != nil {
+	if err := c.expect(220, "the connection"); err != nil {
 		return err
 	}
 	if err := c.hello(hostname); err != nil {
@@ -77,7 +77,7 @@ func (c *connection) hello(hostname string) error {
 		return err
 	}
 	if r.Code != 250 {
-		return fmt.Errorf("LHLO: %s", r.Status().Reply())
+		return unexpected("LHLO", r)
 	}
 	c.ext = smtpwire.ParseExtensions(r)
 	return nil
@@ -90,9 +90,23 @@ func (c *connection) expect(code int, what string) error {
 		return err
 	}
 	if r.Code != code {
-		return fmt.Errorf("%s: %s", what, r.Status().Reply())
+		return unexpected(what, r)
 	}
 	return nil
+}
+
+// reply reads a reply that is an answer: 421 ends the connection, and 3yz has
+// no place where this is called.
+func (c *connection) reply(what string) (smtpwire.Reply, error) {
+	r, err := smtpwire.ReadReply(c.wire)
+	if err == nil && (r.Code == 421 || r.Code/100 == 3) {
+		err = unexpected(what, r)
+	}
+	return r, err
+}
+
+func unexpected(what string, r smtpwire.Reply) error {
+	return fmt.Errorf("reply to %s: %s", what, r.Status().Reply())
 }
 
 // quit says goodbye without waiting for the answer.

@@ -13,8 +13,8 @@ import (
 // neither side may wait for the other to empty its socket.
 const window = 100
 
-// staleError says that a connection broke before it answered MAIL: it may
-// have died while it was idle.
+// staleError says that a connection broke, or was ended by the store, before it
+// answered MAIL: it may have died while it was idle.
 type staleError struct{ err error }
 
 func (e *staleError) Error() string { return e.err.Error() }
@@ -93,7 +93,7 @@ func (t *transaction) envelope(utf8 bool) (bool, error) {
 	collect := func() error {
 		if !have {
 			var err error
-			if from, err = smtpwire.ReadReply(c); err != nil {
+			if from, err = t.conn.reply("MAIL"); err != nil {
 				return &staleError{err}
 			}
 			have = true
@@ -133,16 +133,10 @@ func (t *transaction) envelope(utf8 bool) (bool, error) {
 // rcptReplies reads the replies to the RCPTs that were sent. Where MAIL was
 // refused, its reply is the answer and theirs only says so.
 func (t *transaction) rcptReplies(sent []int, from smtpwire.Reply) error {
-	if from.Code == 421 {
-		return fmt.Errorf("MAIL: %s", from.Status().Reply())
-	}
 	for _, i := range sent {
-		r, err := smtpwire.ReadReply(t.conn.wire)
+		r, err := t.conn.reply("RCPT")
 		if err != nil {
 			return err
-		}
-		if r.Code == 421 {
-			return fmt.Errorf("RCPT: %s", r.Status().Reply())
 		}
 		switch {
 		case !from.OK():
@@ -167,7 +161,7 @@ func (t *transaction) data() error {
 	}
 	if r.Code != 354 {
 		if r.Code/100 < 4 || r.Code == 421 {
-			return fmt.Errorf("DATA: %s", r.Status().Reply())
+			return unexpected("DATA", r)
 		}
 		for _, i := range t.accepted {
 			t.answer(i, r)
@@ -181,12 +175,9 @@ func (t *transaction) data() error {
 	c.SetTimeouts(t.conn.final, t.conn.command)
 	defer c.SetTimeouts(t.conn.command, t.conn.command)
 	for _, i := range t.accepted {
-		r, err := smtpwire.ReadReply(c)
+		r, err := t.conn.reply("the message")
 		if err != nil {
 			return err
-		}
-		if r.Code == 421 {
-			return fmt.Errorf("after the message: %s", r.Status().Reply())
 		}
 		t.answer(i, r)
 	}

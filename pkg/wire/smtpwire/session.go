@@ -314,7 +314,7 @@ func (s *session) finish() error {
 }
 
 const (
-	lingerTime  = 2 * time.Second
+	lingerTime  = time.Second
 	lingerBytes = 256 << 10
 )
 
