@@ -1,11 +1,123 @@
 package directory
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+	"strings"
+)
 
 // Allows reports whether the user's and the domain's service access rules both
 // admit the service from that address (schema.md section 3,
 // mailAllowedServiceAccess). No rules allow everything; a rule that cannot be
 // read allows nothing.
 func (u User) Allows(s Service, from netip.Addr) bool {
-	return u.ServiceAccess[0] == "" && u.ServiceAccess[1] == ""
+	return allows(u.ServiceAccess[0], s, from) && allows(u.ServiceAccess[1], s, from)
+}
+
+// allows evaluates "rule$rule...", each "+" or "-", services, ":", clients. A
+// matching allow wins; else a matching deny refuses; else it is refused where
+// any allow was given.
+func allows(rules string, s Service, from netip.Addr) bool {
+	if strings.TrimSpace(rules) == "" {
+		return true
+	}
+	denied, hasAllow := false, false
+	for rule := range strings.SplitSeq(rules, "$") {
+		rule = strings.TrimSpace(rule)
+		if rule == "" {
+			continue
+		}
+		services, clients, ok := strings.Cut(rule[1:], ":")
+		if !ok || rule[0] != '+' && rule[0] != '-' {
+			return false
+		}
+		match := matchList(services, func(item string) bool { return matchService(item, s) }) &&
+			matchList(clients, func(item string) bool { return matchClient(item, from) })
+		if rule[0] == '+' {
+			if hasAllow = true; match {
+				return true
+			}
+		} else if match {
+			denied = true
+		}
+	}
+	return !denied && !hasAllow
+}
+
+// matchList evaluates "a,b EXCEPT c,d".
+func matchList(list string, match func(string) bool) bool {
+	in, except, _ := strings.Cut(list, "EXCEPT")
+	any := func(items string) bool {
+		return slices.ContainsFunc(strings.FieldsFunc(items, func(r rune) bool { return r == ',' || r == ' ' }), match)
+	}
+	return any(in) && !any(except)
+}
+
+func matchService(item string, s Service) bool {
+	return item == "*" || strings.EqualFold(item, "ALL") || strings.EqualFold(item, string(s))
+}
+
+// matchClient matches an address, a network in CIDR form, an address prefix
+// ending in a dot, or a wildcard. Names are not looked up: KNOWN matches
+// nobody and UNKNOWN everybody but this host.
+func matchClient(item string, from netip.Addr) bool {
+	from = from.Unmap()
+	switch strings.ToUpper(item) {
+	case "*", "ALL":
+		return true
+	case "LOCAL":
+		return from.IsLoopback()
+	case "UNKNOWN":
+		return !from.IsLoopback()
+	}
+	if p, err := netip.ParsePrefix(item); err == nil {
+		return p.Contains(from)
+	}
+	if a, err := netip.ParseAddr(strings.Trim(item, "[]")); err == nil {
+		return a.Unmap() == from
+	}
+	return strings.HasSuffix(item, ".") && strings.HasPrefix(from.String(), item)
+}
+
+// Access is who may do what over LDAP. It is a rule without state.
+type Access struct {
+	// Admins may do everything but read passwords. Services may read
+	// everything but passwords.
+	Admins, Services []DN
+}
+
+// addressBook holds the attributes that every user may read of others.
+func addressBook(attribute string) bool {
+	switch strings.ToLower(attribute) {
+	case "", "objectclass", "cn", "sn", "givenname", "displayname", "mail", "telephonenumber", "mobile", "title", "o", "ou", "uid", "dc", "uniquemember":
+		return true
+	}
+	return false
+}
+
+// Privileged reports whether who is an admin or a service.
+func (a Access) Privileged(who DN) bool { return within(a.Admins, who) || within(a.Services, who) }
+
+func within(dns []DN, who DN) bool { return !who.IsRoot() && slices.ContainsFunc(dns, who.Equal) }
+
+// MayRead reports whether who may see the attribute in the entry dn, or test
+// it in a filter; "" stands for the entry itself. Nobody reads a password, and
+// nobody anonymous reads anything.
+func (a Access) MayRead(who, dn DN, attribute string) bool {
+	switch {
+	case strings.EqualFold(attribute, "userPassword"), who.IsRoot():
+		return false
+	case a.Privileged(who), who.Equal(dn):
+		return true
+	}
+	return addressBook(attribute)
+}
+
+// MayWrite reports whether who may change the attribute in the entry dn; ""
+// stands for adding, removing and renaming it. Users change their own password.
+func (a Access) MayWrite(who, dn DN, attribute string) bool {
+	if within(a.Admins, who) {
+		return true
+	}
+	return !who.IsRoot() && who.Equal(dn) && strings.EqualFold(attribute, "userPassword") && !within(a.Services, who)
 }

@@ -59,34 +59,37 @@ func (dn DN) Under(ancestor DN) bool {
 }
 
 // String returns dn as RFC 4514 §2 writes it.
-func (dn DN) String() string { return dn.format(func(s string) string { return s }) }
+func (dn DN) String() string { return dn.format(false) }
 
 // Normal returns a form in which equal DNs are equal strings: names and values
 // in lower case with white space folded, the values of an RDN in order.
-func (dn DN) Normal() string { return dn.format(foldValue) }
+func (dn DN) Normal() string { return dn.format(true) }
 
 func foldValue(s string) string { return strings.ToLower(strings.Join(strings.Fields(s), " ")) }
 
-func (dn DN) format(value func(string) string) string {
+func (dn DN) format(normal bool) string {
 	var b strings.Builder
 	for i, rdn := range dn.RDNs {
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		b.WriteString(rdn.format(value))
+		b.WriteString(rdn.format(normal))
 	}
 	return b.String()
 }
 
 // String returns the RDN as RFC 4514 §2.3 writes it.
-func (rdn RDN) String() string { return rdn.format(func(s string) string { return s }) }
+func (rdn RDN) String() string { return rdn.format(false) }
 
-func (rdn RDN) format(value func(string) string) string {
+func (rdn RDN) format(normal bool) string {
 	parts := make([]string, len(rdn))
 	for i, av := range rdn {
-		parts[i] = value(av.Name) + "=" + EscapeDNValue(value(av.Value))
+		if normal {
+			av = AttributeValue{foldValue(av.Name), foldValue(av.Value)}
+		}
+		parts[i] = av.Name + "=" + EscapeDNValue(av.Value)
 	}
-	if value("A") == "a" { // normal form: order does not matter
+	if normal {
 		slices.Sort(parts)
 	}
 	return strings.Join(parts, "+")

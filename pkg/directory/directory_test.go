@@ -1,0 +1,139 @@
+package directory
+
+import (
+	"net/netip"
+	"testing"
+)
+
+func TestAllows(t *testing.T) {
+	for _, c := range []struct {
+		rules   string
+		service Service
+		from    string
+		want    bool
+	}{
+		{"", ServiceIMAP, "192.0.2.1", true},
+		{"+imap:*", ServiceIMAP, "192.0.2.1", true},
+		{"+imap:*", ServicePOP3, "192.0.2.1", false},
+		{"-imap:*", ServicePOP3, "192.0.2.1", true},
+		{"-imap:*", ServiceIMAP, "192.0.2.1", false},
+		{"+imaps,pops:*$+imap,pop:192.0.2.7", ServiceIMAP, "192.0.2.7", true},
+		{"+imaps,pops:*$+imap,pop:192.0.2.7", ServiceIMAP, "192.0.2.8", false},
+		{"+imaps,pops:*$+imap,pop:192.0.2.7", ServiceIMAPS, "192.0.2.8", true},
+		{"+ALL:192.0.2.0/24 EXCEPT 192.0.2.9", ServiceSMTP, "192.0.2.8", true},
+		{"+ALL:192.0.2.0/24 EXCEPT 192.0.2.9", ServiceSMTP, "192.0.2.9", false},
+		{"+ALL:192.0.2.", ServiceSMTP, "192.0.2.9", true},
+		{"+ALL:LOCAL", ServiceIMAP, "::1", true},
+		{"-ALL:10.0.0.0/8$+imap:10.1.1.1", ServiceIMAP, "10.1.1.1", true},
+		{"nonsense", ServiceIMAP, "192.0.2.1", false},
+	} {
+		u := User{ServiceAccess: [2]string{c.rules, ""}}
+		if got := u.Allows(c.service, netip.MustParseAddr(c.from)); got != c.want {
+			t.Errorf("%q, %s from %s: %v, want %v", c.rules, c.service, c.from, got, c.want)
+		}
+	}
+}
+
+func TestAccess(t *testing.T) {
+	admin, service := MustParseDN("cn=admin,o=mail"), MustParseDN("cn=mta,o=mail")
+	alice, bob := MustParseDN("uid=alice,o=x,o=mail"), MustParseDN("uid=bob,o=x,o=mail")
+	a := Access{Admins: []DN{admin}, Services: []DN{service}}
+	for _, c := range []struct {
+		who, dn     DN
+		attr        string
+		read, write bool
+	}{
+		{admin, bob, "mailQuota", true, true},
+		{admin, bob, "userPassword", false, true},
+		{service, bob, "mailQuota", true, false},
+		{service, bob, "userPassword", false, false},
+		{service, service, "userPassword", false, false},
+		{alice, alice, "mailQuota", true, false},
+		{alice, alice, "userPassword", false, true},
+		{alice, bob, "mail", true, false},
+		{alice, bob, "mailQuota", false, false},
+		{alice, bob, "userPassword", false, false},
+		{alice, bob, "", true, false},
+		{DN{}, bob, "mail", false, false},
+		{DN{}, DN{}, "", false, false},
+	} {
+		if r, w := a.MayRead(c.who, c.dn, c.attr), a.MayWrite(c.who, c.dn, c.attr); r != c.read || w != c.write {
+			t.Errorf("%s on %s %q: read %v write %v", c.who, c.dn, c.attr, r, w)
+		}
+	}
+}
+
+func TestEffectiveStatus(t *testing.T) {
+	for _, c := range []struct {
+		domain, inet, user string
+		want               Status
+	}{
+		{"", "", "", Active}, {"active", "active", "hold", Hold}, {"disabled", "deleted", "hold", Disabled},
+		{"", "inactive", "deleted", Inactive}, {"", "bogus", "", Inactive}, {"", "", "OverQuota", OverQuota},
+	} {
+		if got := effective(parseStatus(c.domain), parseStatus(c.inet), parseStatus(c.user)); got != c.want {
+			t.Errorf("%+v: %s", c, got)
+		}
+	}
+}
+
+func TestQuota(t *testing.T) {
+	for in, want := range map[string]int64{"": QuotaDefault, "-2": QuotaDefault, "-1": QuotaUnlimited, "0": 0, "100": 100, "2M": 2 << 20, "1g": 1 << 30, "x": QuotaDefault, "-7": QuotaDefault} {
+		if got := parseQuota(in); got != want {
+			t.Errorf("%q: %d, want %d", in, got, want)
+		}
+	}
+}
+
+func TestPassword(t *testing.T) {
+	h := HashPassword("secret")
+	ssha := "{SSHA}MTIzNDU2Nzg5MDEyMzQ1Njc4OTBzYWx0" // well formed, of no password
+	for _, c := range []struct {
+		stored   []string
+		password string
+		want     bool
+	}{
+		{[]string{h}, "secret", true}, {[]string{ssha, h}, "secret", true}, {[]string{h}, "Secret", false}, {[]string{h}, "", false},
+		{nil, "secret", false}, {[]string{"secret"}, "secret", false}, {[]string{"{ARGON2ID}$argon2id$v=19$m=99999999,t=1,p=1$AAAA$AAAA"}, "secret", false},
+	} {
+		if got := CheckPassword(c.stored, c.password); got != c.want {
+			t.Errorf("%q against %q: %v", c.password, c.stored, got)
+		}
+	}
+}
+
+func TestDN(t *testing.T) {
+	for in, want := range map[string]string{
+		"uid=a,o=b": "uid=a,o=b", " UID = A\\, B , O=c": "uid=a\\, b,o=c", "b=2+a=1,o=x": "a=1+b=2,o=x", `cn=\41`: "cn=a", "": "",
+	} {
+		dn, err := ParseDN(in)
+		if err != nil || dn.Normal() != want {
+			t.Errorf("%q: %q %v, want %q", in, dn.Normal(), err, want)
+		}
+	}
+	for _, bad := range []string{"a", "=x", "a=", "a=b,", `a=\g`, "a=#00", `a="x"`} {
+		if dn, err := ParseDN(bad); err == nil {
+			t.Errorf("%q is read as %q", bad, dn)
+		}
+	}
+	child, parent := MustParseDN("uid=a,ou=b,o=c"), MustParseDN("OU=B,o=C")
+	if !child.Under(parent) || parent.Under(child) || !child.Parent().Equal(parent) || child.Child("x", "y").String() != "x=y,uid=a,ou=b,o=c" {
+		t.Error("ancestry")
+	}
+}
+
+func FuzzParseDN(f *testing.F) {
+	for _, s := range []string{"uid=a,o=b", `cn=\2c\,x+sn=y , o=z`, "a=\x00", `a=\ff`} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		dn, err := ParseDN(s)
+		if err != nil {
+			return
+		}
+		again, err := ParseDN(dn.String())
+		if err != nil || !again.Equal(dn) {
+			t.Fatalf("%q came back from %q as %q: %v", dn.String(), s, again, err)
+		}
+	})
+}
