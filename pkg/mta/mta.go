@@ -1,3 +1,41 @@
+// Package mta is the mail transfer agent: it takes messages in, judges them,
+// resolves their recipients and sees to it that each message is durable
+// somewhere before its sender is told so (RFC 5321, RFC 6409).
+//
+// # A message's way through the house
+//
+// A client speaks to a door (smtpserver), which knows commands and replies and
+// decides nothing. The door opens a Transaction at MAIL FROM. The Agent asks
+// its Checks about the sender: its size, and for a submission whether the
+// reverse-path belongs to the login.
+//
+// At each RCPT TO the Resolver turns the forward-path into Targets. It decides
+// about the domain, once for each domain of the message: hosted here, an alias
+// of one that is, hosted elsewhere, or external. For one of ours it looks for
+// the entry of the address, judges its status, and follows routing addresses,
+// forwards, groups within groups and catch-alls until nothing is left but
+// mailboxes with their mail host, and external addresses. Whoever did not log
+// in reaches our own domains only. What is refused is refused now, while the
+// client listens; a directory that gives no answer is a transient refusal.
+//
+// At the end of DATA the Agent reads the header, asks the Checks again, and
+// puts its Received field before the message, which is never copied for that.
+// Then it delivers through: the Targets in reachable stores get the message at
+// once, together with the copy for the sender's own Sent mailbox. All that is
+// left, external recipients and stores that could not take it, goes to the
+// queue in one entry. Only then the client hears 250 (see the order at Data).
+// A recipient of our own is so written once, and refused without a bounce.
+//
+// The queue (package queue) tries each recipient by the Router, which asks the
+// directory anew, and hands the message to a store, in process or by LMTP, or
+// to the next hop by package smtpclient. A recipient whose lifetime ends, or
+// who is refused for good, is reported to the sender by a DSN, itself a
+// message in the queue, made in the commit that ends the recipient. Every hop
+// carries the message's TraceID, so that a store takes a repeated delivery
+// once, and one search in the log finds the whole way.
+//
+// This package is the contract with the doors (Intake) and the rules. It speaks
+// no protocol and keeps nothing on disk.
 package mta
 
 import (

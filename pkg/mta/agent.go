@@ -1,0 +1,86 @@
+package mta
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"time"
+
+	"mailsrv/pkg/mail"
+)
+
+// Options of New.
+type Options struct {
+	// Hostname is our name in Received fields and Message-IDs.
+	Hostname string
+	// Resolver says where recipients live; Stores and Queue are where the
+	// messages go.
+	Resolver *Resolver
+	Stores   Stores
+	Queue    mail.Deliverer
+	// DefaultDomain is the domain of <postmaster>.
+	DefaultDomain string
+	// Checks are asked after our own.
+	Checks []Check
+	// SentMailbox names the mailbox that takes a copy of each submission in
+	// its sender's account; empty: no copies.
+	SentMailbox string
+	// MaxSize is the largest message in bytes; 0: 50 MiB. MaxRecipients
+	// bounds one transaction; 0: 1000.
+	MaxSize       int64
+	MaxRecipients int
+	// Log gets what no session's own log gets.
+	Log *slog.Logger
+	// Accepted and Refused, if not nil, are called once for each message
+	// that Data took, or refused.
+	Accepted func(Outcome)
+	Refused  func(*mail.Status)
+}
+
+// Outcome is what became of an accepted message at once.
+type Outcome struct {
+	// Size is in bytes, with the fields we added.
+	Size int64
+	// Stored and Queued count targets, the sender's own copy among them.
+	Stored, Queued int
+	// Took is the time from the message's last byte to its durability.
+	Took time.Duration
+}
+
+// Agent is the MTA itself: an Intake that judges messages and delivers them
+// through. It may be used from many goroutines.
+type Agent struct {
+	o      Options
+	checks []Check
+	out    outlets
+	now    func() time.Time
+}
+
+var _ Intake = (*Agent)(nil)
+
+// New returns an Agent.
+func New(o Options) *Agent {
+	o.MaxSize = cmp.Or(o.MaxSize, 50<<20)
+	o.MaxRecipients = cmp.Or(o.MaxRecipients, 1000)
+	own := []Check{limits{size: o.MaxSize, recipients: o.MaxRecipients}, form{}, ownership{o.Resolver.Directory}}
+	return &Agent{o: o, checks: append(own, o.Checks...), out: outlets{stores: o.Stores}, now: time.Now}
+}
+
+// MaxSize is the largest message in bytes, for the door to announce.
+func (a *Agent) MaxSize() int64 { return a.o.MaxSize }
+
+// Begin implements Intake.
+func (a *Agent) Begin(ctx context.Context, s *Session, m Sender) (Transaction, error) {
+	t := &transaction{agent: a, trace: m.Trace, seen: make(map[key]bool),
+		evidence: Evidence{Session: s, Sender: m, Size: m.Size}}
+	if t.trace == "" {
+		t.trace = mail.NewTraceID()
+	}
+	t.log = s.Log.With("trace", string(t.trace), "from", m.From.String())
+	if err := run(ctx, a.checks, AtSender, &t.evidence); err != nil {
+		t.log.Info("sender refused", "err", err)
+		return nil, err
+	}
+	t.resolution = a.o.Resolver.Begin(t.log)
+	return t, nil
+}

@@ -1,0 +1,300 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"mailsrv/pkg/mail"
+	"mailsrv/pkg/mta"
+	"mailsrv/pkg/sqlite"
+)
+
+// verdict is what an attempt came to for one recipient.
+type verdict struct {
+	recipientRow
+	err error
+	// action is what the sender hears: "failed", "delayed" or nothing.
+	action string
+	// expansion takes the recipient's place.
+	expansion []mail.Envelope
+}
+
+// judge says what becomes of a recipient whose attempt ended in err.
+func (q *Queue) judge(e entryRow, r recipientRow, err error, now time.Time) verdict {
+	v := verdict{recipientRow: r, err: err}
+	if errors.Is(err, errStopped) {
+		return v
+	}
+	since := r.tried
+	if since.IsZero() {
+		since = e.arrived
+	}
+	v.attempts++
+	v.tried = now
+	longest := q.o.Backoff[len(q.o.Backoff)-1]
+	// Only time in which we tried counts: a clock that leaps ahead, or a week
+	// in which we were down, must not make the whole queue bounce at once.
+	waited := min(max(now.Sub(since), 0), 3*longest)
+	var expansion *mta.Expansion
+	switch {
+	case err == nil:
+		v.state, v.status = Delivered, "delivered"
+		return v
+	case errors.As(err, &expansion):
+		v.state, v.status, v.expansion = Delivered, expansion.Error(), expansion.Envelopes
+		return v
+	}
+	st := mail.StatusOf(err)
+	v.status = st.Reply()
+	v.next = now.Add(jitter(q.backoff(v.attempts)))
+	switch {
+	case st.Permanent():
+		v.state, v.action = Failed, "failed"
+	case errors.Is(err, mta.ErrHold):
+		// No lifetime runs while the entry says hold.
+	default:
+		v.waited += waited
+		v.late(q.o, e)
+	}
+	return v
+}
+
+// late deals with a recipient that was tried for long.
+func (v *verdict) late(o Options, e entryRow) {
+	lifetime := o.Lifetime
+	if e.env.From.IsNull() {
+		lifetime = o.BounceLifetime
+	}
+	switch {
+	case v.waited >= lifetime:
+		v.state, v.action = Failed, "failed"
+		v.status = (&mail.Status{Code: 554, Enhanced: [3]int{5, 4, 7},
+			Text: fmt.Sprintf("gave up after %d attempts, the last: %s", v.attempts, v.status)}).Reply()
+	case !v.warned && o.DelayWarning > 0 && v.waited >= o.DelayWarning:
+		v.warned, v.action = true, "delayed"
+	}
+}
+
+// backoff is the wait after the n-th attempt in a row.
+func (q *Queue) backoff(n int) time.Duration {
+	return q.o.Backoff[min(max(n, 1), len(q.o.Backoff))-1]
+}
+
+// jitter varies d by up to a fifth.
+func jitter(d time.Duration) time.Duration {
+	if d < 5 {
+		return d
+	}
+	return d - d/5 + rand.N(2*d/5)
+}
+
+// inTrouble reports whether an error is about the host and not the recipient
+// (RFC 3463 §3.5: network and routing status), so that others of the same
+// destination need not be tried now.
+func inTrouble(err error) bool {
+	st, ok := errors.AsType[*mail.Status](err)
+	return ok && !st.Permanent() && st.Enhanced[1] == 4
+}
+
+// settle writes an attempt's outcome: states, bounces, what recipients expanded
+// to, and the end of an entry with nobody left to try, all in one commit.
+func (q *Queue) settle(d *destination, e entryRow, rows []recipientRow, errs []error, body mail.Body, start time.Time) {
+	now := q.now()
+	verdicts := make([]verdict, len(rows))
+	trouble := len(rows) > 0
+	for i, r := range rows {
+		verdicts[i] = q.judge(e, r, errs[i], now)
+		trouble = trouble && inTrouble(errs[i])
+	}
+	c := q.newChange(e, body, now)
+	err := c.write(verdicts)
+	out := Outcome{Destination: d.name, Took: now.Sub(start)}
+	for _, v := range verdicts {
+		q.logAttempt(e, v, out.Took)
+		switch {
+		case v.err == nil || v.expansion != nil:
+			out.Delivered++
+		case v.state == Failed:
+			out.Failed++
+		default:
+			out.Deferred++
+		}
+	}
+	q.mu.Lock()
+	q.plan.trouble(d, trouble, now, func(n int) time.Duration { return jitter(q.backoff(n)) })
+	q.mu.Unlock()
+	if err != nil {
+		// The database is full or failing. The rows are as they were; the
+		// stores know the trace and take no second copy.
+		q.o.Log.Error("writing the outcome of an attempt", "trace", string(e.env.Trace), "queue_id", e.id, "err", err)
+		q.expect(now.Add(afterFault), d.name)
+	} else {
+		for _, v := range verdicts {
+			if v.state == Pending {
+				q.expect(v.next, d.name)
+			}
+		}
+	}
+	if q.o.Attempted != nil {
+		q.o.Attempted(out)
+	}
+}
+
+func (q *Queue) logAttempt(e entryRow, v verdict, took time.Duration) {
+	log := q.o.Log.With("trace", string(e.env.Trace), "queue_id", e.id, "to", v.Address.String(), "attempt", v.attempts, "duration", took)
+	st := mail.StatusOf(v.err)
+	switch {
+	case v.err == nil:
+		log.Info("message delivered")
+	case v.expansion != nil:
+		log.Info("recipient expanded", "err", v.err)
+	case v.state == Failed:
+		log.Warn("message failed", "code", st.Code, "status", v.status, "err", v.err)
+	default:
+		log.Info("message deferred", "code", st.Code, "next", v.next, "err", v.err)
+	}
+}
+
+// change is one commit that moves recipients of an entry on.
+type change struct {
+	q    *Queue
+	e    entryRow
+	body mail.Body
+	now  time.Time
+	// fresh are the destinations of new entries; gone says the entry ended.
+	fresh []string
+	gone  bool
+}
+
+func (q *Queue) newChange(e entryRow, body mail.Body, now time.Time) *change {
+	return &change{q: q, e: e, body: body, now: now}
+}
+
+// write commits the verdicts and what follows from them.
+func (c *change) write(verdicts []verdict) error {
+	original, err := c.original(verdicts)
+	if err != nil {
+		return err
+	}
+	// Not the attempt's context: what happened must be written down.
+	err = c.q.db.Write(context.Background(), func(tx *sqlite.Tx) error {
+		var failed, delayed []recipientRow
+		for _, v := range verdicts {
+			alive, err := update(tx, v.recipientRow)
+			if err != nil {
+				return err
+			}
+			if !alive {
+				continue // deleted by the administrator meanwhile
+			}
+			for _, env := range v.expansion {
+				if err := c.expand(tx, env); err != nil {
+					return err
+				}
+			}
+			switch {
+			case v.action == "failed" && wants(v.Notify, "FAILURE"):
+				failed = append(failed, v.recipientRow)
+			case v.action == "delayed" && wants(v.Notify, "DELAY"):
+				delayed = append(delayed, v.recipientRow)
+			}
+		}
+		if err := c.report(tx, "failed", failed, original); err != nil {
+			return err
+		}
+		if err := c.report(tx, "delayed", delayed, original); err != nil {
+			return err
+		}
+		return c.end(tx)
+	})
+	if err != nil {
+		return err
+	}
+	c.q.expect(c.now, c.fresh...)
+	if c.gone && c.e.digest != nil {
+		if err := c.q.files.forget(c.e.digest); err != nil {
+			c.q.o.Log.Warn("message file left behind", "queue_id", c.e.id, "err", err)
+		}
+	}
+	return nil
+}
+
+// wants reports whether a NOTIFY list asks for a kind of report; an empty one
+// asks for both of those we make.
+func wants(notify, kind string) bool {
+	return notify == "" || slices.Contains(strings.Split(notify, ","), kind)
+}
+
+// original reads what a report would quote, if there will be one.
+func (c *change) original(verdicts []verdict) (original, error) {
+	if c.e.env.From.IsNull() || !slices.ContainsFunc(verdicts, func(v verdict) bool { return v.action != "" }) {
+		return original{}, nil
+	}
+	return readOriginal(c.body, c.e.env.Ret == "FULL")
+}
+
+// update writes a recipient's row, unless it is done with; a hold that was laid
+// on it meanwhile stays if it is still to be tried.
+func update(tx *sqlite.Tx, r recipientRow) (alive bool, err error) {
+	var tried int64
+	if !r.tried.IsZero() {
+		tried = r.tried.UnixMilli()
+	}
+	_, n, err := tx.Exec(`UPDATE recipients SET state=CASE WHEN ?1=0 THEN state ELSE ?1 END, attempts=?2, waited=?3, tried=?4, next=?5, warned=?6, status=?7
+		WHERE entry=?8 AND n=?9 AND state IN (0, 1)`, r.state, r.attempts, r.waited.Milliseconds(), tried, r.next.UnixMilli(), r.warned, r.status, r.entry, r.n)
+	if err != nil {
+		return false, fmt.Errorf("updating recipient: %w", err)
+	}
+	return n > 0, nil
+}
+
+// expand adds an entry with the same message.
+func (c *change) expand(tx *sqlite.Tx, env mail.Envelope) error {
+	e := c.e
+	e.env, e.arrived = env, c.now
+	id, err := e.insert(tx, c.q.o.Destination)
+	if err == nil && e.digest == nil {
+		_, _, err = tx.Exec("INSERT INTO bodies (entry, body) SELECT ?, body FROM bodies WHERE entry=?", id, c.e.id)
+	}
+	c.fresh = append(c.fresh, destinationsOf(env.To, c.q.o.Destination)...)
+	return err
+}
+
+// report adds a DSN to the sender of the entry about some of its recipients.
+// Nobody is told of the failure of a message with a null reverse-path
+// (RFC 5321 §4.5.5).
+func (c *change) report(tx *sqlite.Tx, action string, rows []recipientRow, o original) error {
+	if len(rows) == 0 || c.e.env.From.IsNull() {
+		return nil
+	}
+	r := report{action: action, entry: c.e, rows: rows, original: o, hostname: c.q.o.Hostname, at: c.now,
+		trace: mail.NewTraceID(), retryFor: c.q.o.Lifetime}
+	text := r.append(nil)
+	env := mail.Envelope{To: []mail.Recipient{{Address: c.e.env.From}}, Trace: r.trace, SMTPUTF8: r.utf8(), EightBit: o.eightBit}
+	dsn := entryRow{env: env, arrived: c.now, size: int64(len(text))}
+	id, err := dsn.insert(tx, c.q.o.Destination)
+	if err == nil {
+		_, _, err = tx.Exec("INSERT INTO bodies (entry, body) VALUES (?, ?)", id, text)
+	}
+	if err != nil {
+		return fmt.Errorf("queueing a report: %w", err)
+	}
+	c.q.o.Log.Info("report queued", "trace", string(c.e.env.Trace), "queue_id", id, "about", c.e.id, "action", action, "to", c.e.env.From.String())
+	c.fresh = append(c.fresh, destinationsOf(env.To, c.q.o.Destination)...)
+	return nil
+}
+
+// end deletes the entry once nobody is left to try.
+func (c *change) end(tx *sqlite.Tx) error {
+	_, n, err := tx.Exec("DELETE FROM entries WHERE id=?1 AND NOT EXISTS (SELECT 1 FROM recipients WHERE entry=?1 AND state IN (0, 1))", c.e.id)
+	if err != nil {
+		return fmt.Errorf("ending entry: %w", err)
+	}
+	c.gone = n > 0
+	return nil
+}

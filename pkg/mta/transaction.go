@@ -1,0 +1,231 @@
+package mta
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"mailsrv/pkg/mail"
+)
+
+// transaction implements Transaction.
+type transaction struct {
+	agent      *Agent
+	trace      mail.TraceID
+	log        *slog.Logger
+	evidence   Evidence
+	resolution *Resolution
+	targets    []Target
+	seen       map[key]bool
+}
+
+// Trace implements Transaction.
+func (t *transaction) Trace() mail.TraceID { return t.trace }
+
+// Recipient implements Transaction: it resolves the forward-path now, so that
+// whatever can be refused is refused while the client listens.
+func (t *transaction) Recipient(ctx context.Context, r mail.Recipient) error {
+	if r.Address.Domain == "" { // RFC 5321 §4.5.1: <postmaster>
+		r.Address.Domain = t.agent.o.DefaultDomain
+	}
+	r.Mailbox, r.Flags, r.SentCopy = "", nil, false // a client does not choose these
+	err := t.recipient(ctx, r)
+	if err != nil {
+		t.log.Info("recipient refused", "to", r.Address.String(), "err", err)
+	}
+	return err
+}
+
+func (t *transaction) recipient(ctx context.Context, r mail.Recipient) error {
+	e := t.evidence
+	e.Recipients = append(e.Recipients, r)
+	if err := run(ctx, t.agent.checks, AtRecipient, &e); err != nil {
+		return err
+	}
+	d, err := t.resolution.Domain(ctx, r.Address.Domain)
+	if err != nil {
+		return err
+	}
+	if d.Kind == External && !e.Session.Submission {
+		return mail.Refuse(7, 1, "relay denied")
+	}
+	plan, err := t.resolution.Resolve(ctx, r)
+	for _, s := range plan.Steps {
+		t.log.Debug("recipient resolved", "to", r.Address.String(), "step", s.Subject, "decision", s.Finding)
+	}
+	if err != nil {
+		return err
+	}
+	for _, target := range plan.Targets {
+		// One target has no business with the others: it alone can be refused here.
+		if err := target.fits(e.Size); err != nil && len(plan.Targets) == 1 {
+			return err
+		}
+	}
+	for _, target := range plan.Targets {
+		if !t.seen[target.key()] {
+			t.seen[target.key()] = true
+			t.targets = append(t.targets, target)
+		}
+	}
+	t.evidence.Recipients = e.Recipients
+	return nil
+}
+
+// Data implements Transaction. The order in which the message becomes durable:
+//
+//  1. in the stores that are reachable now, all at the same time and each by
+//     one Deliver, the sender's own copy with them;
+//  2. in the queue, as one entry for each reverse-path, everything that is
+//     left: external recipients, those on hold, those whose store gave a
+//     transient answer, and the sender's copy if it was among these;
+//  3. then nil, and the door says 250.
+//
+// If nothing was durable after step 1 and all recipients were refused for good,
+// their refusal is the reply, and nothing is queued. If only some were, they go
+// to the queue with the rest: its first attempt hears the same answer, and the
+// bounce is made where all bounces are made. If the queue fails, the reply is
+// transient; the client's second try is a new message, so the stores of step 1
+// may then hold two copies.
+func (t *transaction) Data(ctx context.Context, body mail.Body) error {
+	start := t.agent.now()
+	out, err := t.data(ctx, body)
+	out.Took = t.agent.now().Sub(start)
+	e := &t.evidence
+	if err != nil {
+		st := mail.StatusOf(err)
+		t.log.Info("message refused", "bytes", body.Size(), "code", st.Code, "enhanced", enhanced(st), "err", err)
+		if t.agent.o.Refused != nil {
+			t.agent.o.Refused(st)
+		}
+		return err
+	}
+	t.log.Info("message accepted", "recipients", len(e.Recipients), "bytes", out.Size, "stored", out.Stored,
+		"queued", out.Queued, "message_id", e.Header.MessageID, "duration", out.Took)
+	if t.agent.o.Accepted != nil {
+		t.agent.o.Accepted(out)
+	}
+	return nil
+}
+
+func (t *transaction) data(ctx context.Context, body mail.Body) (Outcome, error) {
+	e := &t.evidence
+	e.Size = body.Size()
+	var err error
+	if e.Header, err = readHeader(body); err != nil {
+		return Outcome{}, err
+	}
+	if err := run(ctx, t.agent.checks, AtMessage, e); err != nil {
+		return Outcome{}, err
+	}
+	msg := t.amend(body)
+	env := mail.Envelope{From: e.Sender.From, Trace: t.trace, SMTPUTF8: e.Sender.SMTPUTF8,
+		EightBit: e.Sender.EightBit, Ret: e.Sender.Ret, EnvID: e.Sender.EnvID}
+	return t.deliverThrough(ctx, env, msg)
+}
+
+// deliverThrough is steps 1 to 3 of Data.
+func (t *transaction) deliverThrough(ctx context.Context, env mail.Envelope, body mail.Body) (Outcome, error) {
+	out := Outcome{Size: body.Size()}
+	all := t.targets
+	if sent, ok := t.sentCopy(ctx); ok {
+		all = append(all[:len(all):len(all)], sent)
+	}
+	var now, left []Target
+	for _, target := range all {
+		if target.Via == ViaStore {
+			now = append(now, target)
+		} else {
+			left = append(left, target)
+		}
+	}
+	var refusal error
+	recipients := len(left) // that are, or will be, durable
+	for i, err := range t.agent.out.deliver(ctx, env, now, body) {
+		target := now[i]
+		copied := target.Recipient.SentCopy
+		switch {
+		case err == nil:
+			out.Stored++
+		case copied && mail.IsPermanent(err):
+			t.log.Warn("sender's copy refused", "host", target.Host, "err", err)
+			continue
+		default:
+			t.log.Info("recipient not stored now", "to", target.Recipient.Address.String(), "host", target.Host, "err", err)
+			left = append(left, target)
+		}
+		switch {
+		case copied:
+		case mail.IsPermanent(err):
+			if refusal == nil {
+				refusal = err
+			}
+		default:
+			recipients++
+		}
+	}
+	if recipients == 0 && refusal != nil {
+		return out, refusal
+	}
+	for _, entry := range envelopes(env, left) {
+		if err := firstError(t.agent.o.Queue.Deliver(ctx, entry, body)); err != nil {
+			return out, fmt.Errorf("queueing %d recipients: %w", len(entry.To), err)
+		}
+		out.Queued += len(entry.To)
+	}
+	return out, nil
+}
+
+// firstError returns the first error, transient whatever it says: what our own
+// queue cannot take is not the client's fault.
+func firstError(errs []error) error {
+	for _, err := range errs {
+		if err != nil {
+			return mail.TryLater(3, 0, "cannot queue the message now, try again later", err)
+		}
+	}
+	return nil
+}
+
+// sentCopy is the target of the sender's own copy, if one is made.
+func (t *transaction) sentCopy(ctx context.Context) (Target, bool) {
+	s := t.evidence.Session
+	if t.agent.o.SentMailbox == "" || !s.Submission || s.Identity == nil {
+		return Target{}, false
+	}
+	u := s.Identity.User
+	target, err := t.resolution.mailboxOf(ctx, &u, mail.Recipient{Address: userAddress(&u), Mailbox: t.agent.o.SentMailbox,
+		Flags: []string{`\Seen`}, SentCopy: true, Notify: "NEVER"})
+	if err != nil || target.Via != ViaStore {
+		t.log.Warn("sender's copy not made", "account", u.Account(), "err", err)
+		return Target{}, false
+	}
+	return target, true
+}
+
+// amend returns the message with our Received field and, for a submission,
+// with what RFC 6409 §8 lets us mend.
+func (t *transaction) amend(body mail.Body) mail.Body {
+	e := &t.evidence
+	now := t.agent.now()
+	head := received(e.Session, t.agent.o.Hostname, t.trace, e.Sender.SMTPUTF8, e.Recipients, now)
+	if !e.Session.Submission {
+		return &amended{head: head, original: body}
+	}
+	h := e.Header
+	if h.MessageID == "" {
+		h.MessageID = "<" + string(t.trace) + "@" + t.agent.o.Hostname + ">"
+		head = append(head, "Message-ID: "+h.MessageID+"\r\n"...)
+	}
+	if !h.HasDate {
+		head = append(head, "Date: "+now.Format(dateLayout)+"\r\n"...)
+	}
+	if !h.HasBcc {
+		return &amended{head: head, original: body}
+	}
+	return &amended{head: append(head, h.withoutBcc()...), original: body, skip: int64(len(h.Block))}
+}
+
+func enhanced(s *mail.Status) string {
+	return fmt.Sprintf("%d.%d.%d", s.Enhanced[0], s.Enhanced[1], s.Enhanced[2])
+}
