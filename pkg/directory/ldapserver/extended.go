@@ -1,0 +1,99 @@
+package ldapserver
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"strings"
+
+	"mailsrv/pkg/directory"
+	"mailsrv/pkg/wire/ldapwire"
+)
+
+// extended answers the extended operations other than StartTLS (RFC 4511 §4.12).
+func (c *session) extended(ctx context.Context, req *ldapwire.ExtendedRequest) *ldapwire.ExtendedResponse {
+	switch req.OID {
+	case ldapwire.OIDWhoAmI: // RFC 4532 §2.2
+		res := &ldapwire.ExtendedResponse{HasValue: true}
+		if !c.who.IsRoot() {
+			res.Value = "dn:" + c.who.String()
+		}
+		return res
+	case ldapwire.OIDPasswordModify:
+		return c.passwordModify(ctx, req)
+	}
+	return &ldapwire.ExtendedResponse{Result: result(directory.ProtocolError, "unknown extended operation "+printable(req.OID))}
+}
+
+// passwordModify is RFC 3062.
+func (c *session) passwordModify(ctx context.Context, req *ldapwire.ExtendedRequest) *ldapwire.ExtendedResponse {
+	var generated string
+	user := c.who.String()
+	res := c.edited("password change", user, func() error {
+		p, err := ldapwire.DecodePasswordModify(req.Value)
+		if err != nil {
+			return &directory.ResultError{Code: directory.ProtocolError, Text: "malformed password modify request", Err: err}
+		}
+		if !c.secure {
+			return refusal(directory.ConfidentialityRequired, "passwords need TLS")
+		}
+		if p.User != "" {
+			user = strings.TrimPrefix(p.User, "dn:")
+		}
+		dn, err := c.target(user, "userPassword")
+		if err != nil {
+			return err
+		}
+		if p.Old != "" {
+			if err := c.srv.o.Tree.Bind(ctx, dn, p.Old); err != nil {
+				return err
+			}
+		}
+		if p.New == "" {
+			generated = rand.Text()
+			p.New = generated
+		}
+		// Only the hash goes on: a value that looks hashed is still a password.
+		return c.srv.editor.Modify(ctx, dn, []directory.Change{{Kind: directory.ReplaceValues,
+			Attribute: directory.Attribute{Name: "userPassword", Values: []string{directory.HashPassword(p.New)}}}})
+	})
+	answer := &ldapwire.ExtendedResponse{Result: res}
+	if generated != "" && res.Code == int(directory.Success) {
+		answer.Value, answer.HasValue = string(ldapwire.AppendGenerated(nil, generated)), true
+	}
+	return answer
+}
+
+// startTLS is RFC 4511 §4.14. False ends the connection: the handshake failed,
+// or plaintext came behind the request, which must not survive it.
+func (c *session) startTLS(ctx context.Context, id int) bool {
+	answer := func(code directory.ResultCode, text string) {
+		c.reply(id, &ldapwire.ExtendedResponse{Result: result(code, text), OID: ldapwire.OIDStartTLS})
+	}
+	c.mu.Lock()
+	underWay := len(c.ops)
+	c.mu.Unlock()
+	switch {
+	case c.srv.o.TLS == nil:
+		answer(directory.ProtocolError, "TLS is not offered") // §4.14.1: as an unknown operation
+		return true
+	case c.tls, underWay > 0:
+		answer(directory.OperationsError, "TLS is active or operations are under way")
+		return true
+	case c.conn.Buffered() > 0:
+		c.log.Info("plaintext behind StartTLS")
+		return false
+	}
+	answer(directory.Success, "")
+	conn := tls.Server(c.conn.Raw(), c.srv.o.TLS)
+	if err := handshake(ctx, conn); err != nil {
+		c.log.Info("tls handshake failed", "err", err)
+		return false
+	}
+	if err := c.conn.Upgrade(conn); err != nil {
+		return false
+	}
+	c.out.conn = conn
+	c.secure, c.tls = true, true
+	return true
+}
