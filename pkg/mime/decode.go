@@ -53,7 +53,7 @@ func toUTF8(s string) string {
 // replacement characters for what is not.
 func charsetReader(r io.Reader, name string) io.Reader {
 	name, _, _ = strings.Cut(strings.ToLower(strings.TrimSpace(name)), "*") // RFC 2231 §5: language
-	var enc encoding.Encoding // nil for UTF-8
+	var enc encoding.Encoding                                               // nil for UTF-8
 	switch name {
 	case "", "us-ascii", "ascii", "utf-8", "utf8":
 	default:

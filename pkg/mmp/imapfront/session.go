@@ -1,0 +1,278 @@
+package imapfront
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"mailsrv/pkg/auth"
+	"mailsrv/pkg/mail"
+	"mailsrv/pkg/wire"
+	"mailsrv/pkg/wire/imapwire"
+)
+
+// session is one connection before its login.
+type session struct {
+	f        *Front
+	raw      net.Conn
+	conn     *wire.Conn
+	reader   *imapwire.Reader
+	unhook   func() bool // undoes the tie between conn and the context
+	client   auth.Client
+	trace    mail.TraceID
+	session  mail.TraceID // what the client calls the session, in ID
+	log      *slog.Logger
+	deadline time.Time
+
+	bad, failures int
+	handedOver    bool // a Backend closed, or closes, the connection
+}
+
+// errClosing ends a session whose last words are written.
+var errClosing = errors.New("closing")
+
+// end is the last of a session: it turns a panic into BYE, and closes.
+func (s *session) end() {
+	if p := recover(); p != nil {
+		s.log.Error("panic in front", "err", fmt.Sprint(p), "stack", string(debug.Stack()))
+		if !s.handedOver && s.conn != nil {
+			s.conn.WriteString("* BYE internal error\r\n")
+		}
+	}
+	if s.unhook != nil {
+		s.unhook()
+	}
+	if s.handedOver {
+		return
+	}
+	if s.conn != nil {
+		_ = s.conn.Flush()
+	}
+	_ = s.raw.Close()
+}
+
+// serve reads commands until the connection ends or is handed over.
+func (s *session) serve(ctx context.Context) {
+	for {
+		cmd, err := s.reader.ReadCommand(imapwire.PreLogin())
+		if err == nil {
+			err = s.command(ctx, cmd)
+		}
+		bad := (*imapwire.BadCommandError)(nil)
+		switch {
+		case errors.As(err, &bad):
+			err = s.badCommand(bad)
+		case errors.Is(err, imapwire.ErrDesync):
+			s.conn.WriteString("* BYE " + safeText(err.Error()) + "\r\n")
+		case errors.Is(err, wire.ErrDraining):
+			s.conn.WriteString("* BYE server is shutting down\r\n")
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			s.conn.WriteString("* BYE login took too long\r\n")
+		case err != nil && !errors.Is(err, errClosing) && !errors.Is(err, io.EOF):
+			s.log.Debug("connection failed", "err", err)
+		}
+		if err != nil || s.handedOver {
+			return
+		}
+	}
+}
+
+// command serves one command. Its errors are those of serve.
+func (s *session) command(ctx context.Context, cmd *imapwire.Command) error {
+	switch cmd.Name {
+	case "CAPABILITY":
+		if err := noArguments(cmd); err != nil {
+			return err
+		}
+		s.conn.WriteString("* CAPABILITY " + s.capabilities() + "\r\n")
+		s.reply(cmd.Tag, "OK CAPABILITY completed")
+	case "NOOP":
+		if err := noArguments(cmd); err != nil {
+			return err
+		}
+		s.reply(cmd.Tag, "OK NOOP completed")
+	case "LOGOUT":
+		s.conn.WriteString("* BYE logging out\r\n")
+		s.reply(cmd.Tag, "OK LOGOUT completed")
+		return errClosing
+	case "ID":
+		return s.id(cmd)
+	case "STARTTLS":
+		return s.startTLS(ctx, cmd)
+	case "LOGIN":
+		return s.login(ctx, cmd)
+	case "AUTHENTICATE":
+		return s.authenticate(ctx, cmd)
+	default:
+		return badCommand(cmd, "unknown command, or not before a login")
+	}
+	return nil
+}
+
+// reply writes a tagged response.
+func (s *session) reply(tag, text string) { s.conn.WriteString(tag + " " + text + "\r\n") }
+
+func badCommand(cmd *imapwire.Command, text string) error {
+	return &imapwire.BadCommandError{Tag: cmd.Tag, Name: cmd.Name, Text: text}
+}
+
+func noArguments(cmd *imapwire.Command) error {
+	if err := cmd.Args.End(); err != nil {
+		return badCommand(cmd, err.Error())
+	}
+	return nil
+}
+
+// badCommand answers BAD, and BYE when there were too many.
+func (s *session) badCommand(bad *imapwire.BadCommandError) error {
+	switch strings.ToUpper(bad.Tag) {
+	case "GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT", "DELETE", "PATCH", "TRACE", "PRI":
+		// A browser made to speak to us (hardening row W1): say nothing it could echo.
+		return errClosing
+	}
+	code := ""
+	if bad.Code != "" {
+		code = "[" + bad.Code + "] "
+	}
+	s.reply(bad.Tag, "BAD "+code+safeText(bad.Text))
+	if s.bad++; s.bad >= s.f.o.BadCommands {
+		s.conn.WriteString("* BYE too many bad commands\r\n")
+		return errClosing
+	}
+	return nil
+}
+
+// capabilities is what is announced before a login.
+func (s *session) capabilities() string {
+	list := []string{"IMAP4rev1"}
+	if s.f.o.Capabilities != nil {
+		list = s.f.o.Capabilities()
+	}
+	seen := make(map[string]bool)
+	var b strings.Builder
+	add := func(c string) {
+		if key := strings.ToUpper(c); !seen[key] {
+			seen[key] = true
+			if b.Len() > 0 {
+				b.WriteByte(' ')
+			}
+			b.WriteString(c)
+		}
+	}
+	for _, c := range list {
+		add(c)
+	}
+	for _, c := range []string{"LITERAL+", "SASL-IR", "ID"} {
+		add(c)
+	}
+	if s.f.o.TLS != nil && !s.client.TLS {
+		add("STARTTLS")
+	}
+	if !s.client.Private() {
+		add("LOGINDISABLED")
+		return b.String()
+	}
+	for _, m := range s.f.o.Authenticator.Mechanisms(s.client) {
+		add("AUTH=" + m)
+	}
+	return b.String()
+}
+
+// id answers ID (RFC 2971). What the client says is for the log alone.
+func (s *session) id(cmd *imapwire.Command) error {
+	args := cmd.Args
+	args.Space()
+	attrs := []any{}
+	if args.Take('(') {
+		for args.Err() == nil && !args.Take(')') {
+			if len(attrs) > 0 {
+				args.Space()
+			}
+			key := args.String()
+			args.Space()
+			value, _ := args.NString()
+			if len(attrs) >= 2*maxIDPairs {
+				args.Fail("more than %d pairs", maxIDPairs)
+			}
+			attrs = append(attrs, clip(key), clip(value))
+			if strings.EqualFold(key, traceKey) {
+				s.session, _ = mail.ParseTraceID(value)
+			}
+		}
+	} else if word := args.Keyword(); word != "NIL" {
+		args.Fail("expected a list or NIL")
+	}
+	if err := args.End(); err != nil {
+		return badCommand(cmd, err.Error())
+	}
+	s.log.Debug("client identified itself", slog.Group("id", attrs...))
+	s.conn.WriteString("* ID (\"name\" \"mailsrv\")\r\n")
+	s.reply(cmd.Tag, "OK ID completed")
+	return nil
+}
+
+const (
+	// maxIDPairs is RFC 2971 §3.3's bound.
+	maxIDPairs = 30
+	// traceKey is under which a proxy says its trace id.
+	traceKey = "x-session-ext-id"
+)
+
+func clip(s string) string { return s[:min(len(s), 200)] }
+
+// startTLS upgrades the connection; whatever was sent in plain text after the
+// command, or a failed handshake, ends it (RFC 3207 §4.2, hardening row S3).
+func (s *session) startTLS(ctx context.Context, cmd *imapwire.Command) error {
+	if err := noArguments(cmd); err != nil {
+		return err
+	}
+	if s.f.o.TLS == nil || s.client.TLS {
+		return badCommand(cmd, "STARTTLS is not available")
+	}
+	if s.conn.Buffered() > 0 {
+		s.conn.WriteString("* BYE plaintext after STARTTLS\r\n")
+		return errClosing
+	}
+	s.reply(cmd.Tag, "OK begin TLS")
+	if err := s.conn.Flush(); err != nil {
+		return err
+	}
+	up := tls.Server(s.raw, s.f.o.TLS)
+	if err := s.handshake(ctx, up); err != nil {
+		s.log.Info("tls handshake failed", "err", err)
+		return errClosing
+	}
+	if err := s.conn.Upgrade(up); err != nil {
+		return errClosing
+	}
+	s.raw, s.client.TLS = up, true
+	s.conn.SetReadDeadline(s.deadline)
+	return nil
+}
+
+func (s *session) handshake(ctx context.Context, conn *tls.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, s.f.o.Handshake)
+	defer cancel()
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return fmt.Errorf("tls handshake: %w", err)
+	}
+	return nil
+}
+
+// safeText makes text fit for a response line.
+func safeText(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, text)
+}
