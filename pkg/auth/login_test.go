@@ -1,0 +1,156 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"mailsrv/pkg/directory"
+)
+
+// people is a directory of one user that counts what it is asked.
+type people struct {
+	directory.Directory
+	verified, asked int
+	down            bool
+	status          directory.Status
+}
+
+func (p *people) User(_ context.Context, login string) (directory.User, error) {
+	p.asked++
+	if login != "alice" {
+		return directory.User{}, directory.ErrNotFound
+	}
+	return directory.User{UID: "alice", Domain: "x", Status: p.status}, nil
+}
+
+func (p *people) Verify(ctx context.Context, login, password string) (directory.User, error) {
+	p.verified++
+	if p.down {
+		return directory.User{}, directory.ErrUnavailable
+	}
+	u, err := p.User(ctx, login)
+	if err != nil || password != "secret" {
+		return directory.User{}, directory.ErrBadCredentials
+	}
+	return u, nil
+}
+
+func client(addr string, tls bool) Client {
+	return Client{Addr: netip.AddrPortFrom(netip.MustParseAddr(addr), 1), TLS: tls, Service: directory.ServiceIMAP}
+}
+
+func TestPlain(t *testing.T) {
+	proxies := []Proxy{{Name: "mmp", Secret: "proxy", Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}}
+	for name, c := range map[string]struct {
+		response, from string
+		want           error
+		proxy          string
+	}{
+		"password":            {"\x00alice\x00secret", "192.0.2.1", nil, ""},
+		"own authzid":         {"alice\x00alice\x00secret", "192.0.2.1", nil, ""},
+		"wrong":               {"\x00alice\x00Secret", "192.0.2.1", ErrBadCredentials, ""},
+		"unknown":             {"\x00bob\x00secret", "192.0.2.1", ErrBadCredentials, ""},
+		"foreign authzid":     {"bob\x00alice\x00secret", "192.0.2.1", ErrBadCredentials, ""},
+		"proxy":               {"alice\x00mmp\x00proxy", "192.0.2.1", nil, "mmp"},
+		"proxy wrong secret":  {"alice\x00mmp\x00Proxy", "192.0.2.1", ErrBadCredentials, ""},
+		"proxy wrong network": {"alice\x00mmp\x00proxy", "198.51.100.1", ErrBadCredentials, ""},
+		"proxy unknown user":  {"bob\x00mmp\x00proxy", "192.0.2.1", ErrBadCredentials, ""},
+		"proxy as itself":     {"\x00mmp\x00proxy", "192.0.2.1", ErrBadCredentials, ""},
+		"two parts":           {"alice\x00secret", "192.0.2.1", ErrMalformed, ""},
+		"four parts":          {"\x00alice\x00secret\x00", "192.0.2.1", ErrMalformed, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := New(Options{Directory: &people{status: directory.Active}, Proxies: proxies})
+			x, err := l.Start("PLAIN", client(c.from, true))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, done, err := x.Next(t.Context(), []byte(c.response))
+			if !errors.Is(err, c.want) || done != (c.want == nil) || x.Identity().Proxy != c.proxy {
+				t.Errorf("done %v, %v, %+v", done, err, x.Identity())
+			}
+		})
+	}
+}
+
+func TestNoPasswordInTheClear(t *testing.T) {
+	p := &people{status: directory.Active}
+	l := New(Options{Directory: p})
+	if _, err := l.Start("PLAIN", client("192.0.2.1", false)); !errors.Is(err, ErrMechanism) {
+		t.Error(err)
+	}
+	if _, err := l.Login(t.Context(), client("192.0.2.1", false), "alice", "secret"); !errors.Is(err, ErrMechanism) || p.verified > 0 {
+		t.Error(err, p.verified)
+	}
+	if _, err := l.Login(t.Context(), client("127.0.0.1", false), "alice", "secret"); err != nil {
+		t.Error(err)
+	}
+	if p.verified != 1 || p.asked != 1 {
+		t.Errorf("%d verifications, %d questions; want one of each", p.verified, p.asked)
+	}
+}
+
+func TestStatusAfterPassword(t *testing.T) {
+	l := New(Options{Directory: &people{status: directory.Inactive}})
+	if _, err := l.Login(t.Context(), client("192.0.2.1", true), "alice", "secret"); !errors.Is(err, ErrRefused) {
+		t.Error(err)
+	}
+	if _, err := l.Login(t.Context(), client("192.0.2.1", true), "alice", "wrong"); !errors.Is(err, ErrBadCredentials) {
+		t.Error(err)
+	}
+}
+
+func TestThrottle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &people{status: directory.Active}
+		l := New(Options{Directory: p})
+		p.down = true
+		for range 50 { // an outage is nobody's failure
+			if _, err := l.Login(t.Context(), client("192.0.2.1", true), "alice", "secret"); !errors.Is(err, ErrUnavailable) {
+				t.Fatal(err)
+			}
+		}
+		p.down = false
+		for range perMinute {
+			if _, err := l.Login(t.Context(), client("2001:db8::1", true), time.Now().String(), "x"); !errors.Is(err, ErrBadCredentials) {
+				t.Fatal(err)
+			}
+		}
+		if _, err := l.Login(t.Context(), client("2001:db8::2", true), "alice", "secret"); !errors.Is(err, ErrThrottled) {
+			t.Error("the same /64 goes on guessing:", err)
+		}
+		if _, err := l.Login(t.Context(), client("192.0.2.1", true), "alice", "secret"); err != nil {
+			t.Error("another source pays for it:", err)
+		}
+		time.Sleep(2 * time.Minute)
+		if _, err := l.Login(t.Context(), client("2001:db8::2", true), "alice", "secret"); err != nil {
+			t.Error("it is never forgiven:", err)
+		}
+		for i := range 5 {
+			l.Login(t.Context(), client("192.0.2."+string(rune('1'+i)), true), "alice", "x")
+		}
+		start := time.Now()
+		if _, err := l.Login(t.Context(), client("192.0.2.77", true), "alice", "secret"); err != nil || time.Since(start) < firstDelay {
+			t.Errorf("a guessed account answers after %v, %v", time.Since(start), err)
+		}
+	})
+}
+
+func FuzzPlain(f *testing.F) {
+	f.Add([]byte("\x00alice\x00secret"))
+	f.Add([]byte("a\x00b"))
+	l := New(Options{Directory: &people{status: directory.Active}})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		x, err := l.Start("PLAIN", client("127.0.0.1", true))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, done, _ := x.Next(context.Background(), b); done && x.Identity().User.UID != "alice" {
+			t.Fatal("somebody else got in")
+		}
+	})
+}

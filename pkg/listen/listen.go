@@ -1,0 +1,281 @@
+// Package listen accepts connections for the doors: listeners, TLS from the
+// first byte, the PROXY protocol from trusted peers, limits on connections, and
+// the drain at the end.
+//
+// It reads nothing of any mail protocol.
+package listen
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/pires/go-proxyproto"
+)
+
+// Options of Serve. Zero limits mean no limit.
+type Options struct {
+	// Name says in the log which door it is.
+	Name string
+	// TLS wraps connections from the first byte; nil: plain.
+	TLS *tls.Config
+	// ProxyFrom are the networks whose connections begin with a PROXY header
+	// (version 2). From anywhere else one is never believed.
+	ProxyFrom []netip.Prefix
+	// PerIP and Total bound the connections open at once. Loopback and
+	// ProxyFrom are not bound by PerIP.
+	PerIP, Total int
+	// HandshakeTimeout bounds the PROXY header and the TLS handshake; 0: 10 s.
+	HandshakeTimeout time.Duration
+	// Grace is how long connections may finish once ctx ended; 0: 30 s.
+	Grace time.Duration
+	// Opened and Closed are told of each connection that is served.
+	Opened, Closed func()
+	Log            *slog.Logger
+}
+
+// Open listens on "host:port", ":port" or "unix:/path" (mode 0660; a socket
+// that nobody serves any more is replaced).
+func Open(ctx context.Context, addr string) (net.Listener, error) {
+	path, isUnix := strings.CutPrefix(addr, "unix:")
+	if !isUnix {
+		ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+		switch {
+		case errors.Is(err, syscall.EADDRINUSE):
+			return nil, fmt.Errorf("listening on %s: the port is taken by another program: %w", addr, err)
+		case errors.Is(err, fs.ErrPermission):
+			return nil, fmt.Errorf("listening on %s: ports below 1024 need root or the capability cap_net_bind_service: %w", addr, err)
+		case err != nil:
+			return nil, fmt.Errorf("listening on %s: %w", addr, err)
+		}
+		return ln, nil
+	}
+	if c, err := net.Dial("unix", path); err == nil {
+		c.Close()
+		return nil, fmt.Errorf("listening on %s: another program serves it", addr)
+	}
+	if st, err := os.Lstat(path); err == nil && st.Mode()&fs.ModeSocket != 0 {
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("listening on %s: %w", addr, err)
+		}
+	}
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listening on %s: %w", addr, err)
+	}
+	if err := os.Chmod(path, 0o660); err != nil {
+		ln.Close()
+		return nil, fmt.Errorf("listening on %s: %w", addr, err)
+	}
+	return ln, nil
+}
+
+// Serve accepts connections from ln and runs serve for each on a goroutine of
+// its own, until ctx ends: then it accepts no more, ends the context of each
+// connection, waits Grace, closes what is left, and returns nil. serve closes
+// its connection. Serve closes ln.
+func Serve(ctx context.Context, ln net.Listener, o Options, serve func(ctx context.Context, conn net.Conn)) error {
+	if o.HandshakeTimeout == 0 {
+		o.HandshakeTimeout = 10 * time.Second
+	}
+	if o.Grace == 0 {
+		o.Grace = 30 * time.Second
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &server{o: o, serve: serve, conns: map[net.Conn]netip.Addr{}, perIP: map[netip.Addr]int{}}
+	defer context.AfterFunc(ctx, func() { ln.Close() })()
+	err := s.accept(ctx, ln)
+	s.drain()
+	return err
+}
+
+type server struct {
+	o     Options
+	serve func(ctx context.Context, conn net.Conn)
+	wg    sync.WaitGroup
+
+	mu    sync.Mutex
+	conns map[net.Conn]netip.Addr
+	perIP map[netip.Addr]int
+}
+
+func (s *server) accept(ctx context.Context, ln net.Listener) error {
+	wait := 5 * time.Millisecond
+	for {
+		c, err := ln.Accept()
+		if ctx.Err() != nil {
+			if err == nil {
+				c.Close()
+			}
+			return nil
+		}
+		if err != nil {
+			// Out of descriptors, most likely: they come back when connections
+			// end. Without a pause this would spin.
+			if errors.Is(err, net.ErrClosed) {
+				return fmt.Errorf("accepting for %s: %w", s.o.Name, err)
+			}
+			s.o.Log.Error("accept failed", "door", s.o.Name, "err", err)
+			select {
+			case <-time.After(wait):
+			case <-ctx.Done():
+				return nil
+			}
+			wait = min(2*wait, time.Second)
+			continue
+		}
+		wait = 5 * time.Millisecond
+		if !s.admit(c) {
+			c.Close()
+			continue
+		}
+		s.wg.Go(func() { s.one(ctx, c) })
+	}
+}
+
+func peerAddr(c net.Conn) netip.Addr {
+	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		return a.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
+}
+
+func (s *server) trusted(a netip.Addr) bool {
+	return slices.ContainsFunc(s.o.ProxyFrom, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// admit counts the connection, unless that would be over a limit.
+func (s *server) admit(c net.Conn) bool {
+	a := peerAddr(c)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	over := s.o.Total > 0 && len(s.conns) >= s.o.Total ||
+		s.o.PerIP > 0 && s.perIP[a] >= s.o.PerIP && a.IsValid() && !a.IsLoopback() && !s.trusted(a)
+	if over {
+		s.o.Log.Warn("connection refused", "door", s.o.Name, "peer", a.String(), "err", "connection limit")
+		return false
+	}
+	s.conns[c] = a
+	s.perIP[a]++
+	return true
+}
+
+func (s *server) forget(c net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := s.conns[c]
+	delete(s.conns, c)
+	if s.perIP[a]--; s.perIP[a] <= 0 {
+		delete(s.perIP, a)
+	}
+}
+
+// one prepares a connection and hands it to the door.
+func (s *server) one(ctx context.Context, raw net.Conn) {
+	defer s.forget(raw)
+	if s.o.Opened != nil {
+		s.o.Opened()
+	}
+	if s.o.Closed != nil {
+		defer s.o.Closed()
+	}
+	conn := raw
+	deadline := time.Now().Add(s.o.HandshakeTimeout)
+	if len(s.o.ProxyFrom) > 0 && s.trusted(peerAddr(raw)) {
+		p := proxyproto.NewConn(raw, func(p *proxyproto.Conn) { p.ProxyHeaderPolicy = proxyproto.REQUIRE })
+		_ = raw.SetReadDeadline(deadline)
+		if p.ProxyHeader() == nil {
+			s.o.Log.Warn("connection refused", "door", s.o.Name, "peer", raw.RemoteAddr().String(), "err", "no PROXY header")
+			raw.Close()
+			return
+		}
+		_ = raw.SetReadDeadline(time.Time{})
+		conn = &Proxied{Conn: p}
+	}
+	if s.o.TLS != nil {
+		t := tls.Server(conn, s.o.TLS)
+		hctx, cancel := context.WithDeadline(ctx, deadline)
+		err := t.HandshakeContext(hctx)
+		cancel()
+		if err != nil {
+			s.o.Log.Info("handshake failed", "door", s.o.Name, "peer", conn.RemoteAddr().String(), "err", err)
+			raw.Close()
+			return
+		}
+		conn = t
+	}
+	s.serve(ctx, conn)
+}
+
+// drain waits for the connections, at most the grace, and then cuts them off.
+func (s *server) drain() {
+	done := make(chan struct{})
+	go func() { s.wg.Wait(); close(done) }()
+	select {
+	case <-done:
+		return
+	case <-time.After(s.o.Grace):
+	}
+	s.mu.Lock()
+	for c := range s.conns {
+		c.Close()
+	}
+	s.mu.Unlock()
+	<-done
+}
+
+// TraceTLV is the type of the PROXY field (from the range for custom use) in
+// which an MMP passes the session's trace id on.
+const TraceTLV proxyproto.PP2Type = 0xE0
+
+// Proxied is a connection that came with a PROXY header of a trusted peer; its
+// RemoteAddr is the real client's.
+type Proxied struct {
+	*proxyproto.Conn
+}
+
+// proxied finds the header under TLS too.
+func proxied(c net.Conn) *Proxied {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	p, _ := c.(*Proxied)
+	return p
+}
+
+// ProxiedTLS reports whether a trusted proxy said that the client's own
+// connection is encrypted.
+func ProxiedTLS(c net.Conn) bool { return len(tlv(c, proxyproto.PP2_TYPE_SSL)) > 0 }
+
+// ProxiedTrace returns the trace id that a trusted proxy passed on, or "".
+func ProxiedTrace(c net.Conn) string { return string(tlv(c, TraceTLV)) }
+
+func tlv(c net.Conn, t proxyproto.PP2Type) []byte {
+	p := proxied(c)
+	if p == nil {
+		return nil
+	}
+	tlvs, err := p.ProxyHeader().TLVs()
+	if err != nil {
+		return nil
+	}
+	for _, v := range tlvs {
+		if v.Type == t {
+			return v.Value
+		}
+	}
+	return nil
+}
