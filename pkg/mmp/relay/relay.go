@@ -1,0 +1,231 @@
+// Package relay is an mmp.Backend across the wire: it dials the store that
+// holds the user's mail, logs in there in the user's name, and copies bytes
+// both ways until either side ends.
+//
+// The store may be another mailsrv or a foreign one. Nothing the client wrote
+// is passed to it before the login, and nothing the store wrote is passed to
+// the client before the store has said OK. What follows is copied unread, but
+// for the borders between responses: so that a session whose store dies ends
+// with BYE, and never in the middle of a message.
+package relay
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/pires/go-proxyproto"
+
+	"mailsrv/pkg/mmp"
+)
+
+// TLSMode says how the connection to a store is encrypted.
+type TLSMode int
+
+// The ways of TLS.
+const (
+	// None is plain text: for loopback and test.
+	None TLSMode = iota
+	// StartTLS upgrades, and refuses a store that does not offer it.
+	StartTLS
+	// Implicit is TLS from the first byte.
+	Implicit
+)
+
+// Options are one store and how to log in there.
+type Options struct {
+	// Address is host:port of the store's IMAP.
+	Address string
+	TLSMode TLSMode
+	// TLS is needed unless TLSMode is None; an empty ServerName becomes
+	// Address's host.
+	TLS *tls.Config
+	// Authcid and Secret are the proxy's own credentials at the store.
+	Authcid, Secret string
+	// MasterUser logs in as "user*authcid" instead of with an authorization
+	// identity, as Dovecot's master users do.
+	MasterUser bool
+	// ProxyV2 says who the client is by a PROXY protocol header.
+	ProxyV2 bool
+	// Timeout bounds everything up to the store's answer to the login; zero: 5 s.
+	Timeout time.Duration
+	// Linger bounds how long a store may go on after its client has closed,
+	// and how long a response may take to end when the server stops; zero: 10 s.
+	Linger time.Duration
+	Log    *slog.Logger
+}
+
+// Relay is the Backend of one store elsewhere. It may be used from many
+// goroutines, and holds no connection between sessions.
+type Relay struct {
+	o    Options
+	host string
+	dial net.Dialer
+}
+
+var _ mmp.Backend = (*Relay)(nil)
+
+// New returns a Relay. It dials nothing yet.
+func New(o Options) *Relay {
+	if o.Timeout <= 0 {
+		o.Timeout = 5 * time.Second
+	}
+	if o.Linger <= 0 {
+		o.Linger = 10 * time.Second
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	host, _, err := net.SplitHostPort(o.Address)
+	if err != nil {
+		host = o.Address
+	}
+	if o.TLS != nil && o.TLS.ServerName == "" {
+		o.TLS = o.TLS.Clone()
+		o.TLS.ServerName = host
+	}
+	return &Relay{o: o, host: host, dial: net.Dialer{
+		// A store whose host vanished is noticed within 35 s, also by a session that idles.
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 5},
+	}}
+}
+
+// Attach implements mmp.Backend.
+func (r *Relay) Attach(ctx context.Context, h *mmp.Handover) error {
+	log := h.Log
+	if log == nil {
+		log = r.o.Log
+	}
+	st, err := r.connect(ctx, h)
+	if err != nil {
+		if refused := (*mmp.RefusedError)(nil); errors.As(err, &refused) {
+			return refused
+		}
+		return unavailable(fmt.Errorf("logging in to store %s: %w", r.o.Address, err))
+	}
+	log.Debug("relaying", "to", r.o.Address)
+	started := time.Now()
+	p := &pipe{client: h.Conn, store: st.raw, linger: r.o.Linger}
+	err = p.run(ctx, st, h)
+	log.Info("session ended", "to", r.o.Address, "duration", time.Since(started), "bytes", p.sent)
+	if err != nil {
+		return fmt.Errorf("relaying to store %s: %w", r.o.Address, err)
+	}
+	return nil
+}
+
+func unavailable(err error) *mmp.RefusedError {
+	return &mmp.RefusedError{
+		Unavailable: true,
+		Text:        "Your mailbox cannot be reached now, try again later",
+		Err:         errors.Join(mmp.ErrUnavailable, err),
+	}
+}
+
+// connect returns a store that has answered OK to the login. Its time is
+// bounded, and it leaves nothing open when it fails.
+func (r *Relay) connect(ctx context.Context, h *mmp.Handover) (*peer, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.o.Timeout)
+	defer cancel()
+	conn, err := r.dial.DialContext(ctx, "tcp", r.o.Address)
+	if err != nil {
+		return nil, err
+	}
+	// Reads and writes below know no context: its end closes the connection.
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	st, err := r.logIn(ctx, conn, h)
+	if !stop() && err == nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return st, nil
+}
+
+// logIn speaks to the store from the PROXY header to the answer to the login.
+func (r *Relay) logIn(ctx context.Context, conn net.Conn, h *mmp.Handover) (*peer, error) {
+	if r.o.ProxyV2 {
+		if err := writeProxyHeader(conn, h); err != nil {
+			return nil, err
+		}
+	}
+	if r.o.TLSMode == Implicit {
+		up, err := r.secure(ctx, conn)
+		if err != nil {
+			return nil, err
+		}
+		conn = up
+	}
+	st := newPeer(conn)
+	if err := st.greeting(); err != nil {
+		return nil, err
+	}
+	if r.o.TLSMode == StartTLS {
+		if err := st.startTLS(); err != nil {
+			return nil, err
+		}
+		up, err := r.secure(ctx, conn)
+		if err != nil {
+			return nil, err
+		}
+		st = newPeer(up) // what the store said in plain text is forgotten
+	}
+	if err := st.authenticate(r.credentials(h), h); err != nil {
+		return nil, err
+	}
+	return st, nil
+}
+
+func (r *Relay) secure(ctx context.Context, conn net.Conn) (*tls.Conn, error) {
+	if r.o.TLS == nil {
+		return nil, errors.New("no TLS configuration for the store")
+	}
+	up := tls.Client(conn, r.o.TLS)
+	if err := up.HandshakeContext(ctx); err != nil {
+		return nil, fmt.Errorf("tls handshake: %w", err)
+	}
+	return up, nil
+}
+
+// credentials is the message of SASL PLAIN (RFC 4616 §2).
+func (r *Relay) credentials(h *mmp.Handover) []byte {
+	account := h.Identity.User.Account()
+	if r.o.MasterUser {
+		return []byte("\x00" + account + "*" + r.o.Authcid + "\x00" + r.o.Secret)
+	}
+	return []byte(account + "\x00" + r.o.Authcid + "\x00" + r.o.Secret)
+}
+
+// typeTrace is the PROXY TLV that bears our trace id: one of those for private use.
+const typeTrace proxyproto.PP2Type = 0xE0
+
+// writeProxyHeader says who the client is, whether it came by TLS, and the
+// trace id (PROXY protocol version 2).
+func writeProxyHeader(conn net.Conn, h *mmp.Handover) error {
+	header := &proxyproto.Header{Version: 2, Command: proxyproto.LOCAL, TransportProtocol: proxyproto.UNSPEC}
+	if h.Client.Addr.IsValid() {
+		local, ok := h.Conn.LocalAddr().(*net.TCPAddr)
+		if !ok {
+			local = &net.TCPAddr{IP: net.IPv6zero}
+		}
+		header = proxyproto.HeaderProxyFromAddrs(2, net.TCPAddrFromAddrPort(h.Client.Addr), local)
+	}
+	tlvs := []proxyproto.TLV{{Type: typeTrace, Value: []byte(h.Trace)}}
+	if h.Client.TLS {
+		// client flags: by TLS; verify: no certificate was asked for.
+		tlvs = append(tlvs, proxyproto.TLV{Type: proxyproto.PP2_TYPE_SSL, Value: []byte{1, 0, 0, 0, 1}})
+	}
+	if err := header.SetTLVs(tlvs); err != nil {
+		return fmt.Errorf("forming PROXY header: %w", err)
+	}
+	if _, err := header.WriteTo(conn); err != nil {
+		return fmt.Errorf("writing PROXY header: %w", err)
+	}
+	return nil
+}
