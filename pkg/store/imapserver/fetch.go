@@ -1,0 +1,220 @@
+package imapserver
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+
+	"mailsrv/pkg/store"
+	"mailsrv/pkg/wire/imapwire"
+)
+
+const (
+	// fetchBatch is how many bytes are rendered before they are written: the
+	// store is not read while we write, so a slow client holds nothing of it.
+	fetchBatch = 48 << 10
+	// bodyBatch is how many messages' bodies are fetched between two looks at
+	// the store, and how many \Seen flags are set in one commit.
+	bodyBatch = 256
+)
+
+// fetch is FETCH (RFC 3501 §6.4.5), uidFetch UID FETCH.
+func (c *session) fetch(cmd *imapwire.Command) error { return c.fetchBy(cmd, (*view).bySeq, false) }
+
+func (c *session) uidFetch(cmd *imapwire.Command) error { return c.fetchBy(cmd, (*view).byUID, true) }
+
+func (c *session) fetchBy(cmd *imapwire.Command, by numbering, uid bool) error {
+	l := cmd.Args
+	l.Space()
+	set := l.NumSet()
+	l.Space()
+	q := readFetch(l)
+	if err := l.End(); err != nil {
+		return bad(err)
+	}
+	q.uid = q.uid || uid
+	if q.flags {
+		if err := c.poll(false); err != nil { // flags as they are now
+			return err
+		}
+	}
+	spans := by(c.box, set)
+	told := 0
+	var err error
+	switch fields := q.fields(); {
+	case q.needsBody() || q.setsSeen():
+		told, err = c.fetchBodies(spans, q, fields)
+	case fields == 0:
+		told = c.fetchKnown(spans, q)
+	default:
+		told, err = c.fetchStored(spans, q, fields)
+	}
+	if err != nil {
+		return fmt.Errorf("fetching from %q: %w", c.box.box.Name(), err)
+	}
+	if told < count(spans) {
+		c.code = append(c.code, "EXPUNGEISSUED"...)
+	}
+	return nil
+}
+
+// fetchKnown answers from the view alone.
+func (c *session) fetchKnown(spans []span, q *fetchRequest) int {
+	for _, s := range spans {
+		for i := s.from; i < s.to; i++ {
+			c.conn.SetOut(append(c.appendItems(c.conn.Out(), i, q, nil), ")\r\n"...))
+		}
+	}
+	return count(spans)
+}
+
+// fetchStored answers from what the store keeps rendered. It reads no bodies.
+func (c *session) fetchStored(spans []span, q *fetchRequest, fields store.Fields) (told int, err error) {
+	v := c.box
+	for len(spans) > 0 {
+		out := c.conn.Out()
+		next := span{}
+		at := spans[0].from
+		for m, err := range v.box.Messages(c.ctx, v.uidSet(spans), fields) {
+			if err != nil {
+				return told, err
+			}
+			for at < v.len() && v.uids[at] < m.UID {
+				at++
+			}
+			if at == v.len() || v.uids[at] != m.UID {
+				continue
+			}
+			v.note(at, m.Flags)
+			out = c.appendItems(out, at, q, m)
+			out = append(appendHeaderSections(out, q, m), ")\r\n"...)
+			told++
+			if len(out) >= fetchBatch {
+				next.from = at + 1
+				break
+			}
+		}
+		c.conn.SetOut(out)
+		if next.from == 0 {
+			return told, nil
+		}
+		spans = after(spans, next.from)
+	}
+	return told, nil
+}
+
+// note takes over flags that were read with other items, if the client is to
+// be told of them in the same response or later.
+func (v *view) note(i int, f store.Flags) {
+	if v.setFlags(i, f) {
+		v.marks[i] |= markTell
+	}
+}
+
+// after returns what is left of spans from index i on.
+func after(spans []span, i int) []span {
+	for len(spans) > 0 && spans[0].to <= i {
+		spans = spans[1:]
+	}
+	if len(spans) > 0 && spans[0].from < i {
+		spans = slices.Clone(spans)
+		spans[0].from = i
+	}
+	return spans
+}
+
+// appendItems begins a FETCH response and appends all items but sections. m is
+// nil if only UID and FLAGS are wanted.
+func (c *session) appendItems(dst []byte, i int, q *fetchRequest, m *store.Message) []byte {
+	v := c.box
+	dst = append(dst, "* "...)
+	dst = strconv.AppendInt(dst, int64(i+1), 10)
+	dst = append(dst, " FETCH ("...)
+	start := len(dst)
+	if q.uid {
+		dst = append(dst, "UID "...)
+		dst = strconv.AppendUint(dst, uint64(v.uids[i]), 10)
+		dst = append(dst, ' ')
+	}
+	if q.flags || v.marks[i]&markTell != 0 {
+		v.marks[i] &^= markTell
+		dst = append(v.appendFlags(append(dst, "FLAGS "...), i), ' ')
+	}
+	if m != nil {
+		dst = q.appendStored(dst, m)
+	}
+	if len(dst) > start {
+		dst = dst[:len(dst)-1]
+	}
+	return dst
+}
+
+// appendStored appends what the store keeps of a message, each with a space
+// behind it.
+func (q *fetchRequest) appendStored(dst []byte, m *store.Message) []byte {
+	if q.internalDate {
+		dst = imapwire.AppendDateTime(append(dst, "INTERNALDATE "...), m.InternalDate)
+		dst = append(dst, ' ')
+	}
+	if q.size {
+		dst = append(dst, "RFC822.SIZE "...)
+		dst = append(strconv.AppendInt(dst, m.Size, 10), ' ')
+	}
+	if q.envelope {
+		dst = append(append(append(dst, "ENVELOPE "...), m.Envelope...), ' ')
+	}
+	if q.body {
+		dst = append(append(append(dst, "BODY "...), m.Body...), ' ')
+	}
+	if q.bodyStructure {
+		dst = append(append(append(dst, "BODYSTRUCTURE "...), m.BodyStructure...), ' ')
+	}
+	return dst
+}
+
+// markSeen sets \Seen on the messages of a batch that lack it, in one commit,
+// and marks them so that their FETCH tells it.
+func (c *session) markSeen(spans []span) error {
+	v := c.box
+	var unseen []store.UID
+	for _, s := range spans {
+		for i := s.from; i < s.to; i++ {
+			if !v.flagsOf(i).Has(store.Seen) {
+				unseen = append(unseen, v.uids[i])
+			}
+		}
+	}
+	if len(unseen) == 0 || v.readOnly {
+		return nil
+	}
+	change := store.FlagChange{Kind: store.FlagsAdd, Flags: store.Flags{System: store.Seen}}
+	result, err := v.box.StoreFlags(c.ctx, store.UIDsOf(unseen...), change, 0)
+	if err != nil {
+		return err
+	}
+	for _, m := range result.Changed {
+		if i, known := v.index(m.UID); known {
+			v.note(i, m.Flags)
+		}
+	}
+	return nil
+}
+
+// batches cuts spans into pieces of at most n messages.
+func batches(spans []span, n int, do func([]span) error) error {
+	for len(spans) > 0 {
+		var batch []span
+		left := n
+		for left > 0 && len(spans) > 0 {
+			s := spans[0]
+			s.to = min(s.to, s.from+left)
+			left -= s.to - s.from
+			batch = append(batch, s)
+			spans = after(spans, s.to)
+		}
+		if err := do(batch); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,152 @@
+package imapserver
+
+import (
+	"strconv"
+
+	"mailsrv/pkg/store"
+	"mailsrv/pkg/wire/imapwire"
+)
+
+// maxSections bounds the sections of one FETCH.
+const maxSections = 100
+
+// fetchRequest is what a FETCH asks for. Items that were asked for twice are
+// answered once, and in our order.
+type fetchRequest struct {
+	uid, flags, internalDate, size, envelope, body, bodyStructure bool
+	sections                                                      []fetchSection
+}
+
+// fetchSection is one BODY[...] or one of its old names.
+type fetchSection struct {
+	imapwire.Section
+	// label is how the response names it, with a space behind it.
+	label   string
+	peek    bool
+	partial *imapwire.Partial
+}
+
+// readFetch reads the items of a FETCH: a macro, one item, or a list.
+func readFetch(l *imapwire.Lexer) *fetchRequest {
+	q := &fetchRequest{}
+	if l.Peek() == '(' {
+		l.List(func() { q.readItem(l, l.Keyword()) })
+		return q
+	}
+	switch word := l.Keyword(); word {
+	case "FULL":
+		q.body = true
+		fallthrough
+	case "ALL":
+		q.envelope = true
+		fallthrough
+	case "FAST":
+		q.flags, q.internalDate, q.size = true, true, true
+	default:
+		q.readItem(l, word)
+	}
+	return q
+}
+
+func (q *fetchRequest) readItem(l *imapwire.Lexer, word string) {
+	switch word {
+	case "UID":
+		q.uid = true
+	case "FLAGS":
+		q.flags = true
+	case "INTERNALDATE":
+		q.internalDate = true
+	case "RFC822.SIZE":
+		q.size = true
+	case "ENVELOPE":
+		q.envelope = true
+	case "BODYSTRUCTURE":
+		q.bodyStructure = true
+	case "BODY":
+		if l.Peek() == '[' {
+			q.readSection(l, false)
+		} else {
+			q.body = true
+		}
+	case "BODY.PEEK":
+		q.readSection(l, true)
+	case "RFC822":
+		q.add(l, fetchSection{label: "RFC822 "})
+	case "RFC822.HEADER":
+		q.add(l, fetchSection{label: "RFC822.HEADER ", peek: true, Section: imapwire.Section{Part: imapwire.PartHeader}})
+	case "RFC822.TEXT":
+		q.add(l, fetchSection{label: "RFC822.TEXT ", Section: imapwire.Section{Part: imapwire.PartText}})
+	default:
+		l.Fail("unknown FETCH item")
+	}
+}
+
+func (q *fetchRequest) readSection(l *imapwire.Lexer, peek bool) {
+	s := fetchSection{Section: l.Section(), peek: peek}
+	label := s.Append([]byte("BODY"))
+	if p, ok := l.Partial(); ok {
+		s.partial = &p
+		label = append(label, '<')
+		label = strconv.AppendInt(label, p.Offset, 10)
+		label = append(label, '>')
+	}
+	s.label = string(append(label, ' '))
+	q.add(l, s)
+}
+
+func (q *fetchRequest) add(l *imapwire.Lexer, s fetchSection) {
+	if len(q.sections) == maxSections {
+		l.Fail("too many sections")
+		return
+	}
+	q.sections = append(q.sections, s)
+}
+
+// fields is what the store has to read for the request.
+func (q *fetchRequest) fields() store.Fields {
+	var f store.Fields
+	if q.internalDate || q.size {
+		f |= store.FieldMeta
+	}
+	if q.envelope {
+		f |= store.FieldEnvelope
+	}
+	if q.body || q.bodyStructure {
+		f |= store.FieldBodyStructure
+	}
+	for i := range q.sections {
+		switch s := &q.sections[i]; {
+		case s.inHeader():
+			f |= store.FieldHeader
+		case len(s.Path) > 0 || s.Part != imapwire.PartWhole:
+			f |= store.FieldParts
+		}
+	}
+	return f
+}
+
+// inHeader reports whether the section lies in the message's own header, which
+// the store gives without reading the body.
+func (s *fetchSection) inHeader() bool {
+	return len(s.Path) == 0 && (s.Part == imapwire.PartHeader || s.Part == imapwire.PartHeaderFields || s.Part == imapwire.PartHeaderFieldsNot)
+}
+
+// needsBody reports whether the message's bytes must be read.
+func (q *fetchRequest) needsBody() bool {
+	for i := range q.sections {
+		if !q.sections[i].inHeader() {
+			return true
+		}
+	}
+	return false
+}
+
+// setsSeen reports whether the request sets \Seen.
+func (q *fetchRequest) setsSeen() bool {
+	for i := range q.sections {
+		if !q.sections[i].peek {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,272 @@
+package imapserver
+
+import (
+	"slices"
+	"sort"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"mailsrv/pkg/mime"
+	"mailsrv/pkg/store"
+	"mailsrv/pkg/wire/imapwire"
+)
+
+const (
+	maxSearchKeys  = 1000
+	maxSearchDepth = 50
+)
+
+// cost is what must be read to put a condition to a message.
+type cost int
+
+const (
+	costView   cost = iota // nothing but the view
+	costStored             // what the store keeps of the message
+	costBody               // the message itself
+)
+
+// condition is a search key.
+type condition struct {
+	cost   cost
+	fields store.Fields
+	test   func(*candidate) (bool, error)
+}
+
+func viewCondition(test func(v *view, i int) bool) condition {
+	return condition{test: func(who *candidate) (bool, error) { return test(who.v, who.i), nil }}
+}
+
+func storedCondition(fields store.Fields, test func(m *store.Message) bool) condition {
+	return condition{cost: costStored, fields: fields, test: func(who *candidate) (bool, error) { return test(who.m), nil }}
+}
+
+func negate(c condition) condition {
+	test := c.test
+	c.test = func(who *candidate) (bool, error) {
+		ok, err := test(who)
+		return !ok, err
+	}
+	return c
+}
+
+func either(a, b condition) condition {
+	if b.cost < a.cost {
+		a, b = b, a
+	}
+	return condition{cost: b.cost, fields: a.fields | b.fields, test: func(who *candidate) (bool, error) {
+		if ok, err := a.test(who); ok || err != nil {
+			return ok, err
+		}
+		return b.test(who)
+	}}
+}
+
+// together joins conditions, which are in ascending order of cost.
+func together(all []condition) condition {
+	joint := condition{}
+	for _, c := range all {
+		joint.cost = max(joint.cost, c.cost)
+		joint.fields |= c.fields
+	}
+	joint.test = func(who *candidate) (bool, error) {
+		for _, c := range all {
+			if ok, err := c.test(who); !ok || err != nil {
+				return false, err
+			}
+		}
+		return true, nil
+	}
+	return joint
+}
+
+// searchParser reads search keys. Errors stay in the lexer.
+type searchParser struct {
+	l    *imapwire.Lexer
+	v    *view
+	keys int
+}
+
+// word reads the word a key begins with; empty before a set or parenthesis.
+func (p *searchParser) word() string {
+	switch c := p.l.Peek(); {
+	case c == '(' || c == '*' || c >= '0' && c <= '9':
+		return ""
+	}
+	return p.l.Keyword()
+}
+
+// all reads keys up to the end or a closing parenthesis; the first one begins
+// with word.
+func (p *searchParser) all(word string, depth int) []condition {
+	all := []condition{p.key(word, depth)}
+	for p.l.Take(' ') {
+		all = append(all, p.next(depth))
+	}
+	slices.SortStableFunc(all, func(a, b condition) int { return int(a.cost) - int(b.cost) })
+	return all
+}
+
+func (p *searchParser) next(depth int) condition { return p.key(p.word(), depth) }
+
+func (p *searchParser) key(word string, depth int) condition {
+	if p.keys++; p.keys > maxSearchKeys {
+		p.l.Fail("too many search keys")
+	}
+	if depth > maxSearchDepth {
+		p.l.Fail("search keys too deep within each other")
+	}
+	if p.l.Err() != nil {
+		return condition{}
+	}
+	switch word {
+	case "":
+		if p.l.Take('(') {
+			all := p.all(p.word(), depth+1)
+			p.l.Expect(')')
+			return together(all)
+		}
+		return inSpans(p.v.bySeq(p.l.NumSet()))
+	case "UID":
+		p.l.Space()
+		return inSpans(p.v.byUID(p.l.NumSet()))
+	case "NOT":
+		p.l.Space()
+		return negate(p.next(depth + 1))
+	case "OR":
+		p.l.Space()
+		a := p.next(depth + 1)
+		p.l.Space()
+		return either(a, p.next(depth+1))
+	}
+	if c, ok := p.flagKey(word); ok {
+		return c
+	}
+	if c, ok := p.storedKey(word); ok {
+		return c
+	}
+	return p.textKey(word)
+}
+
+func inSpans(spans []span) condition {
+	return viewCondition(func(_ *view, i int) bool {
+		n := sort.Search(len(spans), func(n int) bool { return spans[n].to > i })
+		return n < len(spans) && spans[n].from <= i
+	})
+}
+
+// flagKey reads keys that ask for flags.
+func (p *searchParser) flagKey(word string) (condition, bool) {
+	recent := func(v *view, i int) bool { return v.marks[i]&markRecent != 0 }
+	switch word {
+	case "ALL":
+		return viewCondition(func(*view, int) bool { return true }), true
+	case "RECENT":
+		return viewCondition(recent), true
+	case "OLD":
+		return negate(viewCondition(recent)), true
+	case "NEW":
+		return viewCondition(func(v *view, i int) bool { return recent(v, i) && !v.flagsOf(i).Has(store.Seen) }), true
+	case "KEYWORD", "UNKEYWORD":
+		p.l.Space()
+		keyword := p.l.Atom()
+		has := viewCondition(func(v *view, i int) bool { return v.flagsOf(i).HasKeyword(keyword) })
+		if word == "UNKEYWORD" {
+			return negate(has), true
+		}
+		return has, true
+	}
+	name, without := strings.CutPrefix(word, "UN")
+	f, err := store.Flags{}.ParseFlag(`\` + name)
+	if err != nil {
+		return condition{}, false
+	}
+	has := viewCondition(func(v *view, i int) bool { return v.flagsOf(i).Has(f.System) })
+	if without {
+		return negate(has), true
+	}
+	return has, true
+}
+
+// storedKey reads keys that ask for sizes and dates.
+func (p *searchParser) storedKey(word string) (condition, bool) {
+	switch word {
+	case "LARGER", "SMALLER":
+		p.l.Space()
+		n := int64(p.l.Number64())
+		if word == "LARGER" {
+			return storedCondition(store.FieldMeta, func(m *store.Message) bool { return m.Size > n }), true
+		}
+		return storedCondition(store.FieldMeta, func(m *store.Message) bool { return m.Size < n }), true
+	}
+	fields, dateOf := store.FieldMeta, internalDay
+	kind, sent := strings.CutPrefix(word, "SENT")
+	if sent {
+		fields, dateOf = store.FieldHeader, sentDay
+	}
+	var meets func(order int) bool
+	switch kind {
+	case "BEFORE":
+		meets = func(order int) bool { return order < 0 }
+	case "ON":
+		meets = func(order int) bool { return order == 0 }
+	case "SINCE":
+		meets = func(order int) bool { return order >= 0 }
+	default:
+		return condition{}, false
+	}
+	p.l.Space()
+	day := p.l.Date()
+	return storedCondition(fields, func(m *store.Message) bool {
+		t, ok := dateOf(m)
+		return ok && meets(t.Compare(day))
+	}), true
+}
+
+// internalDay and sentDay are days without time and zone (RFC 3501 §6.4.4).
+func internalDay(m *store.Message) (time.Time, bool) { return dayOf(m.InternalDate), true }
+
+func sentDay(m *store.Message) (time.Time, bool) {
+	value, ok := mime.First(m.Header, "Date")
+	if !ok {
+		return time.Time{}, false
+	}
+	t, ok := mime.ParseDate(value)
+	return dayOf(t), ok
+}
+
+func dayOf(t time.Time) time.Time {
+	year, month, day := t.Date()
+	return time.Date(year, month, day, 0, 0, 0, 0, time.UTC)
+}
+
+// textKey reads keys that look for text.
+func (p *searchParser) textKey(word string) condition {
+	field := ""
+	switch word {
+	case "FROM", "TO", "CC", "BCC", "SUBJECT":
+		field = word
+	case "HEADER":
+		p.l.Space()
+		field = p.l.AString()
+	case "BODY", "TEXT":
+	default:
+		p.l.Fail("unknown search key")
+		return condition{}
+	}
+	p.l.Space()
+	text := p.l.AString()
+	if !utf8.ValidString(text) {
+		p.l.Fail("search text is not UTF-8")
+	}
+	needle := appendFold(nil, []byte(text))
+	switch word {
+	case "BODY":
+		return condition{cost: costBody, fields: store.FieldParts, test: func(who *candidate) (bool, error) { return who.bodyHas(needle, false) }}
+	case "TEXT":
+		return condition{cost: costBody, fields: store.FieldParts, test: func(who *candidate) (bool, error) { return who.bodyHas(needle, true) }}
+	}
+	return condition{cost: costStored, fields: store.FieldHeader, test: func(who *candidate) (bool, error) {
+		return who.text.inField(who.m.Header, field, needle), nil
+	}}
+}

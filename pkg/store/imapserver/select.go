@@ -1,0 +1,120 @@
+package imapserver
+
+import (
+	"fmt"
+	"strconv"
+
+	"mailsrv/pkg/store"
+	"mailsrv/pkg/wire/imapwire"
+)
+
+// selectMailbox is SELECT (RFC 3501 §6.3.1).
+func (c *session) selectMailbox(cmd *imapwire.Command) error { return c.choose(cmd, false) }
+
+// examine is EXAMINE (RFC 3501 §6.3.2).
+func (c *session) examine(cmd *imapwire.Command) error { return c.choose(cmd, true) }
+
+func (c *session) choose(cmd *imapwire.Command, readOnly bool) error {
+	cmd.Args.Space()
+	name := cmd.Args.Mailbox()
+	if err := cmd.Args.End(); err != nil {
+		return bad(err)
+	}
+	c.closeMailbox() // also if the new one cannot be opened
+	box, err := c.store.Account.Open(c.ctx, name)
+	if err != nil {
+		return err
+	}
+	v, uidValidity, err := c.newView(box, readOnly)
+	if err != nil {
+		return fmt.Errorf("reading mailbox %q: %w", name, err)
+	}
+	c.box = v
+	c.tellMailbox(uidValidity)
+	c.code = append(c.code, "READ-WRITE"...)
+	if readOnly {
+		c.code = append(c.code[:0], "READ-ONLY"...)
+	}
+	return nil
+}
+
+// newView reads a mailbox. What happens to it meanwhile comes with the first
+// poll: the view is as old as the status that was read before it.
+func (c *session) newView(box store.Mailbox, readOnly bool) (*view, uint32, error) {
+	status, err := box.Status(c.ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	recent, err := box.ClaimRecent(c.ctx, !readOnly)
+	if err != nil {
+		return nil, 0, err
+	}
+	v := &view{
+		box: box, readOnly: readOnly, uidNext: status.UIDNext, modSeq: status.HighestModSeq,
+		uids:  make([]store.UID, 0, status.Messages),
+		marks: make([]mark, 0, status.Messages),
+	}
+	for m, err := range box.Messages(c.ctx, store.AllUIDs(), 0) {
+		if err != nil {
+			return nil, 0, err
+		}
+		v.add(m.UID, m.Flags, m.UID >= recent)
+		v.uidNext = max(v.uidNext, m.UID+1)
+	}
+	return v, status.UIDValidity, nil
+}
+
+// tellMailbox writes the untagged responses of SELECT.
+func (c *session) tellMailbox(uidValidity uint32) {
+	v := c.box
+	v.flags.news = true
+	c.tellKeywords()
+	out := appendUntagged(c.conn.Out(), v.len(), "EXISTS")
+	v.toldRecent = v.recent
+	out = appendUntagged(out, v.recent, "RECENT")
+	for i := range v.marks {
+		if !v.flagsOf(i).Has(store.Seen) {
+			out = append(out, "* OK [UNSEEN "...)
+			out = strconv.AppendInt(out, int64(i+1), 10)
+			out = append(out, "] first unseen\r\n"...)
+			break
+		}
+	}
+	out = append(out, "* OK [PERMANENTFLAGS ("...)
+	if !v.readOnly {
+		out = v.flags.appendNames(out)
+		out = append(out, ` \*`...)
+	}
+	out = append(out, ")] flags kept\r\n* OK [UIDVALIDITY "...)
+	out = strconv.AppendUint(out, uint64(uidValidity), 10)
+	out = append(out, "] UIDs valid\r\n* OK [UIDNEXT "...)
+	out = strconv.AppendUint(out, uint64(v.uidNext), 10)
+	c.conn.SetOut(append(out, "] predicted next UID\r\n"...))
+}
+
+// closeMailbox leaves the selected mailbox, if there is one.
+func (c *session) closeMailbox() { c.box = nil }
+
+// close is CLOSE: it expunges without telling (RFC 3501 §6.4.2).
+func (c *session) close(cmd *imapwire.Command) error {
+	if err := cmd.Args.End(); err != nil {
+		return bad(err)
+	}
+	v := c.box
+	if !v.readOnly && v.len() > 0 {
+		if _, err := v.box.Expunge(c.ctx, v.uidSet([]span{{0, v.len()}})); err != nil {
+			return fmt.Errorf("expunging: %w", err)
+		}
+	}
+	c.closeMailbox()
+	return nil
+}
+
+// unselect is UNSELECT (RFC 3691).
+func (c *session) unselect(cmd *imapwire.Command) error {
+	if err := cmd.Args.End(); err != nil {
+		return bad(err)
+	}
+	c.closeMailbox()
+	return nil
+}

@@ -1,0 +1,143 @@
+package imapserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"mailsrv/pkg/store"
+	"mailsrv/pkg/wire"
+	"mailsrv/pkg/wire/imapwire"
+)
+
+// session is one logged-in client, served by one goroutine.
+type session struct {
+	srv    *Server
+	o      *Options
+	ctx    context.Context
+	conn   *wire.Conn
+	reader *imapwire.Reader
+	limits imapwire.Limits
+	store  store.Session
+	log    *slog.Logger
+	// box is the selected mailbox; nil: none.
+	box *view
+	// badInRow counts towards maxBad.
+	badInRow int
+	// code goes into the brackets of the OK that answers the command in hand.
+	code []byte
+	// done: LOGOUT was said.
+	done bool
+}
+
+// serve reads and answers commands until the client leaves. It returns nil for
+// an orderly end.
+func (c *session) serve() error {
+	for !c.done {
+		cmd, err := c.reader.ReadCommand(c.limits)
+		if wrong, ok := errors.AsType[*imapwire.BadCommandError](err); ok {
+			c.reply(wrong.Tag, "BAD", wrong.Code, wrong.Text)
+			if c.badInRow++; c.badInRow >= maxBad {
+				return c.tooManyBad()
+			}
+			continue
+		}
+		if err != nil {
+			return c.readFailed(err)
+		}
+		if err := c.execute(cmd); err != nil {
+			return err
+		}
+	}
+	return c.flush()
+}
+
+// readFailed ends a session that no command can be read from any more.
+func (c *session) readFailed(err error) error {
+	switch {
+	case errors.Is(err, io.EOF):
+		return c.flush()
+	case errors.Is(err, wire.ErrDraining):
+		c.bye("[UNAVAILABLE] server is shutting down")
+		return nil
+	case errors.Is(err, imapwire.ErrDesync):
+		c.bye(err.Error())
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		c.bye("idle for too long")
+		return nil
+	}
+	return fmt.Errorf("reading a command: %w", err)
+}
+
+func (c *session) tooManyBad() error {
+	c.bye("too many bad commands")
+	return errors.New("too many bad commands")
+}
+
+// execute serves one command and answers it. An error ends the session.
+func (c *session) execute(cmd *imapwire.Command) error {
+	tag := cmd.Tag
+	c.code = c.code[:0]
+	command, err := c.lookUp(cmd)
+	if err == nil {
+		err = command.serve(c, cmd)
+	}
+	if c.box != nil && command.updates != updateNone && !isFatal(err) {
+		if err := c.poll(command.updates == updateAll); err != nil {
+			return c.answer(tag, command.name, err)
+		}
+	}
+	return c.answer(tag, command.name, err)
+}
+
+// answer writes the tagged response for what a handler returned.
+func (c *session) answer(tag, name string, err error) error {
+	if err == nil {
+		c.badInRow = 0
+		c.reply(tag, "OK", string(c.code), name+" completed")
+		return nil
+	}
+	if fatal, ok := errors.AsType[*fatalError](err); ok {
+		c.bye(fatal.text)
+		return err
+	}
+	if isFatal(err) {
+		return c.readFailed(err)
+	}
+	r := c.responseOf(err)
+	c.reply(tag, r.status, r.code, r.text)
+	if r.status != "BAD" {
+		return nil
+	}
+	if c.badInRow++; c.badInRow >= maxBad {
+		return c.tooManyBad()
+	}
+	return nil
+}
+
+// reply writes a status response; code may be empty.
+func (c *session) reply(tag, status, code, text string) {
+	out := append(c.conn.Out(), tag...)
+	out = append(append(out, ' '), status...)
+	if code != "" {
+		out = append(append(append(out, " ["...), code...), ']')
+	}
+	out = append(append(out, ' '), text...)
+	c.conn.SetOut(append(out, "\r\n"...))
+}
+
+// bye takes leave. What comes of it does not matter any more.
+func (c *session) bye(text string) {
+	c.conn.WriteString("* BYE " + text + "\r\n")
+	_ = c.conn.Flush()
+}
+
+func (c *session) flush() error {
+	if err := c.conn.Flush(); err != nil {
+		return fmt.Errorf("writing to the client: %w", err)
+	}
+	return nil
+}

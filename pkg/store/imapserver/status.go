@@ -1,0 +1,85 @@
+package imapserver
+
+import (
+	"strconv"
+
+	"mailsrv/pkg/store"
+	"mailsrv/pkg/wire/imapwire"
+)
+
+// statusItem is one figure of STATUS.
+type statusItem struct {
+	name  string
+	value func(*session, store.Status) uint64
+}
+
+// statusItems is all that STATUS knows: RFC 3501 §6.3.10, RFC 8438 (SIZE),
+// RFC 7889 (APPENDLIMIT), RFC 9051 §6.3.11 (DELETED).
+var statusItems = [...]statusItem{
+	{"MESSAGES", func(_ *session, s store.Status) uint64 { return uint64(s.Messages) }},
+	{"RECENT", func(_ *session, s store.Status) uint64 { return uint64(s.Recent) }},
+	{"UIDNEXT", func(_ *session, s store.Status) uint64 { return uint64(s.UIDNext) }},
+	{"UIDVALIDITY", func(_ *session, s store.Status) uint64 { return uint64(s.UIDValidity) }},
+	{"UNSEEN", func(_ *session, s store.Status) uint64 { return uint64(s.Unseen) }},
+	{"DELETED", func(_ *session, s store.Status) uint64 { return uint64(s.Deleted) }},
+	{"SIZE", func(_ *session, s store.Status) uint64 { return uint64(s.Size) }},
+	{"APPENDLIMIT", func(c *session, _ store.Status) uint64 { return uint64(c.o.MaxMessage) }},
+}
+
+// statusRequest says which of statusItems are wanted.
+type statusRequest [len(statusItems)]bool
+
+func readStatusItems(l *imapwire.Lexer) *statusRequest {
+	var q statusRequest
+	l.List(func() {
+		name := l.Keyword()
+		for i := range statusItems {
+			if statusItems[i].name == name {
+				q[i] = true
+				return
+			}
+		}
+		l.Fail("unknown STATUS item")
+	})
+	return &q
+}
+
+// status is STATUS (RFC 3501 §6.3.10).
+func (c *session) status(cmd *imapwire.Command) error {
+	l := cmd.Args
+	l.Space()
+	name := l.Mailbox()
+	l.Space()
+	q := readStatusItems(l)
+	if err := l.End(); err != nil {
+		return bad(err)
+	}
+	return c.tellStatus(name, q)
+}
+
+func (c *session) tellStatus(name string, q *statusRequest) error {
+	box, err := c.store.Account.Open(c.ctx, name)
+	if err != nil {
+		return err
+	}
+	s, err := box.Status(c.ctx)
+	if err != nil {
+		return err
+	}
+	out := imapwire.AppendMailbox(append(c.conn.Out(), "* STATUS "...), name)
+	out = append(out, " ("...)
+	first := true
+	for i, item := range statusItems {
+		if !q[i] {
+			continue
+		}
+		if !first {
+			out = append(out, ' ')
+		}
+		first = false
+		out = append(append(out, item.name...), ' ')
+		out = strconv.AppendUint(out, item.value(c, s), 10)
+	}
+	c.conn.SetOut(append(out, ")\r\n"...))
+	return nil
+}

@@ -1,0 +1,206 @@
+package imapserver
+
+import (
+	"encoding/binary"
+	"slices"
+	"sort"
+	"strings"
+
+	"mailsrv/pkg/store"
+	"mailsrv/pkg/wire/imapwire"
+)
+
+// view is the selected mailbox as the client knows it. Message number n is at
+// index n-1. It costs 8 bytes a message.
+type view struct {
+	box      store.Mailbox
+	readOnly bool
+	uids     []store.UID
+	marks    []mark
+	flags    flagTable
+	// uidNext: messages below it are in uids, or gone.
+	uidNext store.UID
+	// modSeq: the changes up to it have been told to the client.
+	modSeq store.ModSeq
+	// recent counts the marks with markRecent; toldRecent is what the client
+	// was told.
+	recent, toldRecent int
+}
+
+// mark is what the client was told of a message's flags: an index into
+// flagTable, and bits of the session's own.
+type mark uint32
+
+const (
+	markRecent mark = 1 << 31
+	// markTell: FETCH has to tell the flags, since it changed them itself.
+	markTell mark = 1 << 30
+	markRef  mark = markTell - 1
+)
+
+// span is the messages at indexes from to to-1.
+type span struct{ from, to int }
+
+func (v *view) len() int { return len(v.uids) }
+
+// index finds the message with that UID.
+func (v *view) index(uid store.UID) (int, bool) { return slices.BinarySearch(v.uids, uid) }
+
+// bySeq returns the messages that a set of message numbers names; numbers that
+// are not in use name nothing.
+func (v *view) bySeq(set imapwire.NumSet) []span {
+	var spans []span
+	for _, r := range set.Resolve(uint32(v.len())) {
+		if int(r.First) > v.len() {
+			break
+		}
+		spans = append(spans, span{int(r.First) - 1, min(int(r.Last), v.len())})
+	}
+	return spans
+}
+
+// byUID returns the messages that a set of UIDs names. "*" is the last message.
+func (v *view) byUID(set imapwire.NumSet) []span {
+	if v.len() == 0 {
+		return nil
+	}
+	var spans []span
+	for _, r := range set.Resolve(uint32(v.uids[v.len()-1])) {
+		from, _ := v.index(store.UID(r.First))
+		to, found := v.index(store.UID(r.Last))
+		if found {
+			to++
+		}
+		if from < to {
+			spans = append(spans, span{from, to})
+		}
+	}
+	return spans
+}
+
+// uidSet is the UIDs of the messages in spans. UIDs that lie between them and
+// are not in the view are of no message: they were expunged.
+func (v *view) uidSet(spans []span) store.UIDSet {
+	ranges := make([]store.UIDRange, len(spans))
+	for i, s := range spans {
+		ranges[i] = store.UIDRange{First: v.uids[s.from], Last: v.uids[s.to-1]}
+	}
+	return store.NewUIDSet(ranges)
+}
+
+func count(spans []span) int {
+	n := 0
+	for _, s := range spans {
+		n += s.to - s.from
+	}
+	return n
+}
+
+func (v *view) flagsOf(i int) store.Flags { return v.flags.get(v.marks[i] & markRef) }
+
+// setFlags notes what the client knows of a message's flags, and reports
+// whether that is news.
+func (v *view) setFlags(i int, f store.Flags) bool {
+	ref := v.flags.ref(f)
+	if v.marks[i]&markRef == ref {
+		return false
+	}
+	v.marks[i] = v.marks[i]&^markRef | ref
+	return true
+}
+
+// add appends a message to the view.
+func (v *view) add(uid store.UID, f store.Flags, recent bool) {
+	m := v.flags.ref(f)
+	if recent {
+		m |= markRecent
+		v.recent++
+	}
+	v.uids = append(v.uids, uid)
+	v.marks = append(v.marks, m)
+}
+
+// remove takes the messages at those ascending indexes out.
+func (v *view) remove(gone []int) {
+	if len(gone) == 0 {
+		return
+	}
+	to := gone[0]
+	for n, from := range gone {
+		if v.marks[from]&markRecent != 0 {
+			v.recent--
+		}
+		end := v.len()
+		if n+1 < len(gone) {
+			end = gone[n+1]
+		}
+		copy(v.marks[to:], v.marks[from+1:end])
+		to += copy(v.uids[to:], v.uids[from+1:end])
+	}
+	v.uids, v.marks = v.uids[:to], v.marks[:to]
+}
+
+// appendFlags appends a message's flags in parentheses, \Recent included.
+func (v *view) appendFlags(dst []byte, i int) []byte {
+	dst = append(dst, '(')
+	start := len(dst)
+	dst = v.flagsOf(i).AppendTo(dst)
+	if v.marks[i]&markRecent != 0 {
+		if len(dst) > start {
+			dst = append(dst, ' ')
+		}
+		dst = append(dst, `\Recent`...)
+	}
+	return append(dst, ')')
+}
+
+// flagTable gives each combination of flags that occurs a small number: those
+// without keywords their system flags, others from 256 on.
+type flagTable struct {
+	sets []store.Flags
+	refs map[string]mark
+	key  []byte
+	// keywords are all that were seen, ascending by lower case.
+	keywords []string
+	// news: keywords has grown since the client was told.
+	news bool
+}
+
+// firstRef is above all combinations of system flags.
+const firstRef mark = 256
+
+func (t *flagTable) get(ref mark) store.Flags {
+	if ref < firstRef {
+		return store.Flags{System: store.SystemFlags(ref)}
+	}
+	return t.sets[ref-firstRef]
+}
+
+func (t *flagTable) ref(f store.Flags) mark {
+	if len(f.Keywords) == 0 {
+		return mark(f.System)
+	}
+	t.key = append(t.key[:0], byte(f.System))
+	for _, k := range f.Keywords {
+		t.key = binary.AppendUvarint(t.key, uint64(len(k)))
+		t.key = append(t.key, k...)
+	}
+	if ref, ok := t.refs[string(t.key)]; ok {
+		return ref
+	}
+	ref := firstRef + mark(len(t.sets))
+	if t.refs == nil {
+		t.refs = map[string]mark{}
+	}
+	t.refs[string(t.key)] = ref
+	t.sets = append(t.sets, store.Flags{System: f.System, Keywords: slices.Clone(f.Keywords)})
+	for _, k := range f.Keywords {
+		lower := strings.ToLower(k)
+		i := sort.Search(len(t.keywords), func(i int) bool { return strings.ToLower(t.keywords[i]) >= lower })
+		if i == len(t.keywords) || !strings.EqualFold(t.keywords[i], k) {
+			t.keywords = slices.Insert(t.keywords, i, k)
+			t.news = true
+		}
+	}
+	return ref
+}
