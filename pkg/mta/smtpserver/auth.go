@@ -40,7 +40,6 @@ func (x *exchange) Next(ctx context.Context, response []byte) ([]byte, bool, err
 		id := x.inner.Identity()
 		x.client.session.Identity = &id
 		x.client.session.Log = x.client.session.Log.With("account", id.User.Account())
-		x.client.session.Log.Info("login accepted", "mech", id.Mechanism, "tls", x.client.session.Client.TLS)
 	}
 	return challenge, done, nil
 }

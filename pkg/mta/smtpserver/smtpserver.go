@@ -3,7 +3,8 @@
 //
 // It says who the client is and carries what the client says to an
 // mta.Intake. The session itself is smtpwire.Serve; what is accepted and where
-// it goes is the Intake's, which also logs each accepted message.
+// it goes is the Intake's, which also logs each accepted message, as the
+// Authenticator logs each login.
 package smtpserver
 
 import (
