@@ -153,6 +153,12 @@ func (p position) at(path string) string {
 	}
 }
 
+// Validate reports what no single key shows: what is missing for the roles that
+// run, say after --roles changed them. All faults are in the one error.
+func (c Config) Validate() error {
+	return errors.Join(c.validate(position{"configuration", &ast.File{}})...)
+}
+
 // validate reports what decoding cannot see.
 func (c Config) validate(p position) []error {
 	var faults []error

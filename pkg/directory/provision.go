@@ -412,6 +412,11 @@ func (p *Provisioner) Recipients(ctx context.Context, domain string) ([]Recipien
 	return out, nil
 }
 
+// Recipient returns the user or group that has the address, as Directory does.
+func (p *Provisioner) Recipient(ctx context.Context, a mail.Address) (Recipient, error) {
+	return p.view.Recipient(ctx, a)
+}
+
 // Address is the recipient's canonical address.
 func (r Recipient) Address() mail.Address {
 	if r.User != nil {

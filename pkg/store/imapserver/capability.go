@@ -2,6 +2,7 @@ package imapserver
 
 import (
 	"fmt"
+	"strings"
 
 	"mailsrv/pkg/wire/imapwire"
 )
@@ -49,3 +50,6 @@ func (c *session) enable(cmd *imapwire.Command) error {
 	c.conn.WriteString("* ENABLED\r\n")
 	return nil
 }
+
+// Capabilities lists what a session can do, for the fronts to announce.
+func (s *Server) Capabilities() []string { return strings.Fields(s.capability) }

@@ -1,0 +1,143 @@
+package cmd
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+
+	"mailsrv/pkg/config"
+	"mailsrv/pkg/daemon"
+	"mailsrv/pkg/directory"
+	"mailsrv/pkg/listen"
+)
+
+// The people of the demonstration.
+const (
+	demoDomain = "example.test"
+	demoHost   = "mail.example.test"
+)
+
+func demoUsers() []string { return []string{"alice", "bob"} }
+
+// demoConfig runs everything on loopback, on ports that need no rights.
+func demoConfig(data string) (config.Config, error) {
+	c := config.Default()
+	c.Hostname, c.Data, c.Log.Level = demoHost, data, "warn"
+	c.Admin.Listen = config.Listeners{"127.0.0.1:19925"}
+	c.Directory.DefaultDomain = demoDomain
+	c.Directory.Listen.LDAP = config.Listeners{"127.0.0.1:10389"}
+	c.MMP.IMAP = config.Door{Listen: config.Listeners{"127.0.0.1:10143"}, ListenTLS: config.Listeners{"127.0.0.1:10993"}}
+	c.MTA.SMTP.Listen = config.Listeners{"127.0.0.1:10025"}
+	c.MTA.Submission.Listen = config.Listeners{"127.0.0.1:10587"}
+	c.MTA.Submissions.Listen = config.Listeners{"127.0.0.1:10465"}
+	if err := os.MkdirAll(data, 0o700); err != nil {
+		return c, fmt.Errorf("making the data folder: %w", err)
+	}
+	var err error
+	c.TLS.Cert, c.TLS.Key, err = listen.SelfSigned(data, demoHost, "localhost", "127.0.0.1", "::1")
+	return c, err
+}
+
+func runDemo(ctx context.Context, data string, out io.Writer) error {
+	if data == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			return errNoCache
+		}
+		data = filepath.Join(cache, "mailsrv-demo")
+	}
+	data, err := filepath.Abs(data)
+	if err != nil {
+		return err
+	}
+	c, err := demoConfig(data)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	err = daemon.Run(ctx, daemon.Options{Config: c, Log: newLog(c.Log, os.Stderr), Ready: func(addresses map[string]string) {
+		fresh, err := demoPeople(ctx, c)
+		if err != nil {
+			cancel(fmt.Errorf("making the demonstration's users: %w", err))
+			return
+		}
+		printAddresses(out, addresses)
+		printDemo(out, data, fresh)
+	}})
+	if cause := context.Cause(ctx); err == nil && cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return err
+}
+
+// demoPeople makes the domain and its users unless they are there, and returns
+// the passwords of those it made.
+func demoPeople(ctx context.Context, c config.Config) (map[string]string, error) {
+	p, done, err := openProvisioner(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	if err := p.AddDomain(ctx, demoDomain, demoHost); err != nil && !errors.Is(err, directory.ErrExists) {
+		return nil, err
+	}
+	fresh := map[string]string{}
+	for _, u := range demoUsers() {
+		password := randomPassword()
+		switch err := p.AddUser(ctx, u+"@"+demoDomain, "", password, demoHost); {
+		case err == nil:
+			fresh[u] = password
+		case !errors.Is(err, directory.ErrExists):
+			return nil, err
+		}
+	}
+	return fresh, nil
+}
+
+// randomPassword has 80 bits and can be typed.
+func randomPassword() string {
+	var b [10]byte
+	_, _ = rand.Read(b[:]) // never fails since Go 1.24
+	return strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))
+}
+
+func printDemo(out io.Writer, data string, fresh map[string]string) {
+	password := func(u string) string {
+		if p, ok := fresh[u]; ok {
+			return p
+		}
+		return "PASSWORD" // printed once, when the user was made
+	}
+	fmt.Fprintln(out)
+	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "USER\tPASSWORD")
+	for _, u := range demoUsers() {
+		shown := "(as printed at the first start)"
+		if p, ok := fresh[u]; ok {
+			shown = p + "  (shown this once)"
+		}
+		fmt.Fprintf(t, "%s@%s\t%s\n", u, demoDomain, shown)
+	}
+	_ = t.Flush()
+	fmt.Fprintf(out, `
+Data lies in %[1]s
+
+Send a message (use case 3):
+  printf 'From: alice@example.test\r\nTo: bob@example.test\r\nSubject: Hello\r\n\r\nHello Bob!\r\n' | curl -sS --cacert %[1]s/cert.pem --ssl-reqd smtp://127.0.0.1:10587 --user alice:%[2]s --mail-from alice@example.test --mail-rcpt bob@example.test --upload-file -
+List the inbox through the MMP (use case 1):
+  curl -sS --cacert %[1]s/cert.pem imaps://127.0.0.1:10993/INBOX --user bob:%[3]s -X 'FETCH 1:* (FLAGS ENVELOPE)'
+Read a message, then delete it (use case 2):
+  curl -sS --cacert %[1]s/cert.pem 'imaps://127.0.0.1:10993/INBOX;MAILINDEX=1' --user bob:%[3]s
+  curl -sS --cacert %[1]s/cert.pem imaps://127.0.0.1:10993/INBOX --user bob:%[3]s -X 'STORE 1 +FLAGS (\Deleted)' --next -sS --cacert %[1]s/cert.pem imaps://127.0.0.1:10993/INBOX --user bob:%[3]s -X EXPUNGE
+
+Stop with Ctrl-C.
+`, data, password("alice"), password("bob"))
+}

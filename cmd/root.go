@@ -1,0 +1,73 @@
+// Package cmd is the command line: one file a subcommand. It holds no mail
+// logic.
+//
+// Exit codes: 0 success, 1 the command failed (one line on standard error says
+// why), 2 the command line itself was wrong.
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"mailsrv/pkg/config"
+)
+
+// usageError marks errors of the command line itself.
+type usageError struct{ error }
+
+// Execute runs the command line and returns the exit code.
+func Execute() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := newRootCommand().ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(os.Stderr, "mailsrv:", err)
+	if _, ok := errors.AsType[usageError](err); ok {
+		return 2
+	}
+	return 1
+}
+
+func newRootCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:           "mailsrv",
+		Short:         "A complete mail server in one binary: MTA, multiplexor, store and directory",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		CompletionOptions: cobra.CompletionOptions{
+			HiddenDefaultCmd: true,
+		},
+	}
+	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w; see: %s --help", err, c.CommandPath())}
+	})
+	c.AddCommand(newServeCommand(), newConfigCommand(), newUserCommand(), newDomainCommand(), newGroupCommand(), newAliasCommand())
+	return c
+}
+
+// configFlag is the --config flag that most commands have.
+type configFlag struct{ path string }
+
+func (f *configFlag) add(c *cobra.Command) {
+	c.PersistentFlags().StringVar(&f.path, "config", "/etc/mailsrv/config.yaml", "configuration file")
+}
+
+func (f *configFlag) load() (config.Config, error) { return config.Load(f.path) }
+
+// exactly is cobra.ExactArgs with our exit code and a sentence.
+func exactly(names ...string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) != len(names) {
+			return usageError{fmt.Errorf("%s wants %d argument(s), got %d; see: %s --help", c.CommandPath(), len(names), len(args), c.CommandPath())}
+		}
+		return nil
+	}
+}

@@ -1,0 +1,206 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"mailsrv/pkg/directory"
+	"mailsrv/pkg/listen"
+	"mailsrv/pkg/mail"
+	"mailsrv/pkg/mta"
+)
+
+// metrics counts at the seams: every role is observed where it is joined to
+// another, and knows nothing of it.
+type metrics struct {
+	registry    *prometheus.Registry
+	opened      *prometheus.CounterVec
+	open        *prometheus.GaugeVec
+	logins      *prometheus.CounterVec
+	directories *prometheus.HistogramVec
+	deliveries  *prometheus.HistogramVec
+	messages    *prometheus.CounterVec
+}
+
+func newMetrics() *metrics {
+	buckets := prometheus.ExponentialBuckets(0.0001, 4, 9) // 100 microseconds to 6.5 s
+	m := &metrics{
+		registry:    prometheus.NewRegistry(),
+		opened:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mailsrv_connections_total", Help: "Connections accepted."}, []string{"door"}),
+		open:        prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "mailsrv_connections_open", Help: "Connections open now."}, []string{"door"}),
+		logins:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mailsrv_logins_total", Help: "Logins by outcome."}, []string{"role", "mechanism", "outcome"}),
+		directories: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "mailsrv_directory_seconds", Help: "Questions to the directory.", Buckets: buckets}, []string{"role", "operation", "outcome"}),
+		deliveries:  prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "mailsrv_delivery_seconds", Help: "Deliveries, by where to and the worst outcome.", Buckets: buckets}, []string{"to", "outcome"}),
+		messages:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mailsrv_messages_total", Help: "Messages and recipients: accepted, stored, queued, refused."}, []string{"outcome"}),
+	}
+	m.registry.MustRegister(m.opened, m.open, m.logins, m.directories, m.deliveries, m.messages, collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+func (m *metrics) connections(door string) (opened, closed func()) {
+	total, open := m.opened.WithLabelValues(door), m.open.WithLabelValues(door)
+	return func() { total.Inc(); open.Inc() }, open.Dec
+}
+
+func (m *metrics) login(role string) func(mechanism, outcome string) {
+	return func(mechanism, outcome string) { m.logins.WithLabelValues(role, mechanism, outcome).Inc() }
+}
+
+func (m *metrics) accepted(o mta.Outcome) {
+	m.messages.WithLabelValues("accepted").Inc()
+	m.messages.WithLabelValues("stored").Add(float64(o.Stored))
+	m.messages.WithLabelValues("queued").Add(float64(o.Queued))
+}
+
+func (m *metrics) refused(s *mail.Status) {
+	m.messages.WithLabelValues("refused " + strconv.Itoa(s.Code/100) + "xx").Inc()
+}
+
+// deliverer observes one way a message goes.
+func (m *metrics) deliverer(to string, d mail.Deliverer) mail.Deliverer {
+	return &observedDeliverer{d, to, m}
+}
+
+type observedDeliverer struct {
+	mail.Deliverer
+	to      string
+	metrics *metrics
+}
+
+// Deliver implements mail.Deliverer.
+func (o *observedDeliverer) Deliver(ctx context.Context, env mail.Envelope, body mail.Body) []error {
+	start := time.Now()
+	errs := o.Deliverer.Deliver(ctx, env, body)
+	outcome := "ok"
+	for _, err := range errs {
+		if mail.IsPermanent(err) {
+			outcome = "refused"
+		} else if err != nil {
+			outcome = "deferred"
+			break
+		}
+	}
+	o.metrics.deliveries.WithLabelValues(o.to, outcome).Observe(time.Since(start).Seconds())
+	return errs
+}
+
+// observed is a Directory as one role asks it.
+type observed struct {
+	directory.Directory
+	role    string
+	metrics *metrics
+	log     *slog.Logger
+}
+
+func (o *observed) done(operation, about string, start time.Time, err error) {
+	outcome := "ok"
+	switch {
+	case errors.Is(err, directory.ErrNotFound), errors.Is(err, directory.ErrBadCredentials):
+		outcome = "no"
+	case err != nil:
+		outcome = "failed"
+	}
+	took := time.Since(start)
+	o.metrics.directories.WithLabelValues(o.role, operation, outcome).Observe(took.Seconds())
+	o.log.Debug("directory asked", "operation", operation, "about", about, "outcome", outcome, "duration", took)
+}
+
+// Domain implements directory.Directory.
+func (o *observed) Domain(ctx context.Context, name string) (d directory.Domain, err error) {
+	defer func(t time.Time) { o.done("domain", name, t, err) }(time.Now())
+	return o.Directory.Domain(ctx, name)
+}
+
+// Recipient implements directory.Directory.
+func (o *observed) Recipient(ctx context.Context, a mail.Address) (r directory.Recipient, err error) {
+	defer func(t time.Time) { o.done("recipient", a.String(), t, err) }(time.Now())
+	return o.Directory.Recipient(ctx, a)
+}
+
+// Member implements directory.Directory.
+func (o *observed) Member(ctx context.Context, dn directory.DN) (r directory.Recipient, err error) {
+	defer func(t time.Time) { o.done("member", dn.String(), t, err) }(time.Now())
+	return o.Directory.Member(ctx, dn)
+}
+
+// User implements directory.Directory.
+func (o *observed) User(ctx context.Context, login string) (u directory.User, err error) {
+	defer func(t time.Time) { o.done("user", login, t, err) }(time.Now())
+	return o.Directory.User(ctx, login)
+}
+
+// Verify implements directory.Directory.
+func (o *observed) Verify(ctx context.Context, login, password string) (u directory.User, err error) {
+	defer func(t time.Time) { o.done("verify", login, t, err) }(time.Now())
+	return o.Directory.Verify(ctx, login, password)
+}
+
+// adminDoor serves /metrics, /healthz and /readyz.
+func (d *daemon) adminDoor() door {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(d.metrics.registry, promhttp.HandlerOpts{}))
+	ok := func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) }
+	mux.HandleFunc("GET /healthz", ok)
+	mux.HandleFunc("GET /readyz", ok) // the listener is opened with all others, and served after them
+	if d.cfg.Admin.Pprof {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
+	return door{name: "admin", listen: d.cfg.Admin.Listen, options: listen.Options{Total: 50}, serve: func(ctx context.Context, conn net.Conn) {
+		s := &http.Server{Handler: mux, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute}
+		_ = s.Serve(&oneConn{ctx: ctx, conn: conn})
+	}}
+}
+
+// oneConn is a listener of one connection: listen.Serve accepts for HTTP too.
+type oneConn struct {
+	ctx  context.Context
+	conn net.Conn
+	once sync.Once
+}
+
+// Accept returns the connection, and then waits until it is closed.
+func (o *oneConn) Accept() (c net.Conn, err error) {
+	o.once.Do(func() { c = &closing{Conn: o.conn, done: make(chan struct{})} })
+	if c != nil {
+		o.conn = c
+		return c, nil
+	}
+	select {
+	case <-o.conn.(*closing).done:
+	case <-o.ctx.Done():
+		o.conn.Close()
+	}
+	return nil, net.ErrClosed
+}
+
+// Close implements net.Listener.
+func (o *oneConn) Close() error { return nil }
+
+// Addr implements net.Listener.
+func (o *oneConn) Addr() net.Addr { return o.conn.LocalAddr() }
+
+type closing struct {
+	net.Conn
+	once sync.Once
+	done chan struct{}
+}
+
+// Close implements net.Conn.
+func (c *closing) Close() error {
+	c.once.Do(func() { close(c.done) })
+	return c.Conn.Close()
+}
