@@ -69,6 +69,7 @@ type addressParser struct {
 	pos     int
 	comment string // text of the last comment passed
 	spaced  bool   // white space or a comment was passed by the last skip
+	count   int    // words of the last phrase
 }
 
 func (p *addressParser) skip() {
@@ -95,6 +96,7 @@ func (p *addressParser) words(stop string) (string, byte) {
 	var first string
 	var b strings.Builder
 	n := 0
+	defer func() { p.count = n }()
 	add := func(word string) {
 		n++
 		if n == 1 {
@@ -158,8 +160,12 @@ func (p *addressParser) address(groups bool) (a Address, delimiter byte, found b
 		found = true
 	case '@':
 		p.pos++
-		a.Local = strings.ReplaceAll(phrase, " ", "")
+		a.Local = phrase
+		if p.count > 1 { // "a . b@c"; one quoted string keeps its spaces
+			a.Local = strings.ReplaceAll(phrase, " ", "")
+		}
 		a.Domain, c = p.words("<,;")
+		a.Domain = strings.ReplaceAll(a.Domain, " ", "")
 		if c == '<' { // "a@b <c@d>": an unquoted address as display name
 			p.pos++
 			a.Name, a.Local, a.Domain = phrase+"@"+a.Domain, "", ""
