@@ -124,6 +124,9 @@ func fault(name string, err error) error {
 		p := y.GetToken().Position
 		return fmt.Errorf("%s:%d:%d: %s", name, p.Line, p.Column, y.GetMessage())
 	}
+	if v, ok := errors.AsType[*valueError](err); ok {
+		return fmt.Errorf("%s:%d:%d: %s", name, v.line, v.column, v.text)
+	}
 	first, _, _ := strings.Cut(err.Error(), "\n")
 	return fmt.Errorf("%s: %s", name, first)
 }

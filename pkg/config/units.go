@@ -6,25 +6,41 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/goccy/go-yaml/ast"
 )
+
+// valueError is a value that cannot be read, with its place.
+type valueError struct {
+	line, column int
+	text         string
+}
+
+// Error implements error.
+func (e *valueError) Error() string { return e.text }
+
+func at(n ast.Node, format string, args ...any) error {
+	p := n.GetToken().Position
+	return &valueError{p.Line, p.Column, fmt.Sprintf(format, args...)}
+}
 
 // Duration is a time such as 90s, 5m, 4h or 5d.
 type Duration time.Duration
 
 // UnmarshalYAML reads a duration; "d" means 24 hours.
-func (d *Duration) UnmarshalYAML(b []byte) error {
-	s := strings.Trim(strings.TrimSpace(string(b)), `"'`)
+func (d *Duration) UnmarshalYAML(node ast.Node) error {
+	s := node.GetToken().Value
 	if days, ok := strings.CutSuffix(s, "d"); ok {
 		n, err := strconv.ParseUint(days, 10, 16)
 		if err != nil {
-			return fmt.Errorf("bad duration %q; write 90s, 5m, 4h or 5d", s)
+			return at(node, "bad duration %q; write 90s, 5m, 4h or 5d", s)
 		}
 		*d = Duration(time.Duration(n) * 24 * time.Hour)
 		return nil
 	}
 	v, err := time.ParseDuration(s)
 	if err != nil || v < 0 {
-		return fmt.Errorf("bad duration %q; write 90s, 5m, 4h or 5d", s)
+		return at(node, "bad duration %q; write 90s, 5m, 4h or 5d", s)
 	}
 	*d = Duration(v)
 	return nil
@@ -34,8 +50,11 @@ func (d *Duration) UnmarshalYAML(b []byte) error {
 type Size int64
 
 // UnmarshalYAML reads a size; K, M and G are powers of 1024.
-func (z *Size) UnmarshalYAML(b []byte) error {
-	s := strings.Trim(strings.TrimSpace(string(b)), `"'`)
+func (z *Size) UnmarshalYAML(node ast.Node) error {
+	s := node.GetToken().Value
+	if neg, ok := strings.CutPrefix(node.String(), "-"); ok && neg != "" {
+		s = "-" + strings.TrimPrefix(s, "-")
+	}
 	number, unit := s, int64(1)
 	for suffix, u := range map[string]int64{"K": 1 << 10, "M": 1 << 20, "G": 1 << 30} {
 		if n, ok := strings.CutSuffix(s, suffix); ok {
@@ -44,7 +63,7 @@ func (z *Size) UnmarshalYAML(b []byte) error {
 	}
 	n, err := strconv.ParseInt(number, 10, 64)
 	if err != nil || n < -1 || n > math.MaxInt64/unit {
-		return fmt.Errorf("bad size %q; write 4096, 64K, 50M or 2G, or -1 for no limit", s)
+		return at(node, "bad size %q; write 4096, 64K, 50M or 2G, or -1 for no limit", s)
 	}
 	*z = Size(n * unit)
 	if n == -1 {

@@ -1,0 +1,92 @@
+package config
+
+import (
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"net/netip"
+)
+
+func TestExampleIsDefault(t *testing.T) {
+	b, err := os.ReadFile("../../config.example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A small office gets a certificate first: the example says where.
+	text := strings.NewReplacer(`cert: ""`, "cert: /c", `key: ""`, "key: /k").Replace(string(b))
+	got, err := Parse("config.example.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Default()
+	want.TLS, want.Hostname = TLS{"/c", "/k"}, got.Hostname
+	if d := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); d != "" {
+		t.Error("the example differs from the defaults:", d)
+	}
+	for _, key := range keys(reflect.TypeFor[Config]()) {
+		if !strings.Contains(text, key+":") {
+			t.Errorf("config.example.yaml does not show the key %s", key)
+		}
+	}
+}
+
+// keys lists the YAML keys of a struct and of those in it.
+func keys(t reflect.Type) (out []string) {
+	for t.Kind() == reflect.Slice {
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct {
+		return nil
+	}
+	for i := range t.NumField() {
+		if key := t.Field(i).Tag.Get("yaml"); key != "" {
+			out = append(append(out, key), keys(t.Field(i).Type)...)
+		}
+	}
+	return out
+}
+
+func TestFaultsAreAllReported(t *testing.T) {
+	for name, c := range map[string]struct {
+		text string
+		want []string
+	}{
+		"unknown keys":  {"data: /d\nmta:\n  max_mesage: 1M\n  port: 25\nstore:\n  bogus: 1\n", []string{"f:3:3:", "max_mesage", "f:6:3:", "bogus"}},
+		"wrong types":   {"grace: soon\nmta:\n  max_recipients: many\n  port: 25\n", []string{"f:1:8:", "soon", "f:3:19:"}},
+		"bad addresses": {"mta:\n  smtp:\n    listen: [nonsense]\ntls: {cert: /c, key: /k}\ndata: relative\n", []string{"f:3:14:", "nonsense", "f:5:7:", "relative"}},
+		"missing":       {"roles: [mta]\ntls: {cert: /c, key: /k}\n", []string{"directory.url", "mta.stores"}},
+		"no YAML":       {"a: [b\n", []string{"f:1:"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Parse("f", []byte(c.text))
+			if err == nil {
+				t.Fatal("no fault found")
+			}
+			for _, w := range c.want {
+				if !strings.Contains(err.Error(), w) {
+					t.Errorf("%q is not in:\n%v", w, err)
+				}
+			}
+		})
+	}
+}
+
+func TestUnits(t *testing.T) {
+	c, err := Parse("f", []byte("roles: [store]\ndirectory: {url: [\"ldap://x\"]}\nstore: {quota: {bytes: 2G, messages: 5}, max_message: -1}\ngrace: 2d\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Store.Quota.Bytes != 2<<30 || c.Store.Quota.Messages != 5 || c.Store.MaxMessage != -1 || c.Grace != Duration(48*3600e9) {
+		t.Errorf("%+v %v", c.Store, c.Grace)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte("roles: [mta]\n"))
+	f.Add([]byte("mta: {queue: {retry: [1m, 2d]}}\n"))
+	f.Fuzz(func(_ *testing.T, b []byte) { _, _ = Parse("f", b) })
+}
