@@ -36,7 +36,11 @@ var (
 type Client struct {
 	// Addr is the real client's address, through any trusted proxy.
 	Addr netip.AddrPort
-	// TLS says the client's own connection is encrypted.
+	// Peer is the trusted proxy that the connection came through and that named
+	// Addr (PROXY protocol); not valid: there is none.
+	Peer netip.AddrPort
+	// TLS says the connection is encrypted: ours, or the client's own as a
+	// trusted proxy said.
 	TLS bool
 	// Service is what it wants to use.
 	Service directory.Service
@@ -44,7 +48,15 @@ type Client struct {
 
 // Private reports whether a password may cross the connection: TLS, or
 // loopback.
-func (c Client) Private() bool { return c.TLS || c.Addr.Addr().Unmap().IsLoopback() }
+func (c Client) Private() bool { return c.TLS || c.hop().IsLoopback() }
+
+// hop is the other end of the connection itself: a trusted proxy, or the client.
+func (c Client) hop() netip.Addr {
+	if c.Peer.IsValid() {
+		return c.Peer.Addr().Unmap()
+	}
+	return c.Addr.Addr().Unmap()
+}
 
 // Identity is who a client proved to be.
 type Identity struct {

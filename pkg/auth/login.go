@@ -105,7 +105,7 @@ func (l *Logins) verify(ctx context.Context, c Client, mechanism, authzid, authc
 	}
 	id := Identity{Login: authcid, Mechanism: mechanism}
 	var err error
-	if p, ok := l.proxy(authcid, addr); ok && authzid != "" && authzid != authcid {
+	if p, ok := l.proxy(authcid, c.hop()); ok && authzid != "" && authzid != authcid {
 		id.Login, id.Proxy = authzid, p.Name
 		// Digests first: the comparison tells not even the secret's length.
 		want, got := sha256.Sum256([]byte(p.Secret)), sha256.Sum256([]byte(password))

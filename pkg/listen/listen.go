@@ -256,6 +256,26 @@ func proxied(c net.Conn) *Proxied {
 	return p
 }
 
+// ProxiedBy returns the address of the trusted proxy that c came through; it
+// is not valid if there was none.
+func ProxiedBy(c net.Conn) netip.AddrPort {
+	p := proxied(c)
+	if p == nil {
+		return netip.AddrPort{}
+	}
+	return peerAddrPort(p.Raw().RemoteAddr())
+}
+
+// peerAddrPort is a TCP address, without IPv4 in IPv6.
+func peerAddrPort(a net.Addr) netip.AddrPort {
+	t, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	ap := t.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}
+
 // ProxiedTLS reports whether a trusted proxy said that the client's own
 // connection is encrypted.
 func ProxiedTLS(c net.Conn) bool { return len(tlv(c, proxyproto.PP2_TYPE_SSL)) > 0 }

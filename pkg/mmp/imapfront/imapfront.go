@@ -20,6 +20,7 @@ import (
 
 	"mailsrv/pkg/auth"
 	"mailsrv/pkg/directory"
+	"mailsrv/pkg/listen"
 	"mailsrv/pkg/mail"
 	"mailsrv/pkg/mmp"
 	"mailsrv/pkg/wire"
@@ -80,13 +81,18 @@ const readSize = 4 << 10
 func (f *Front) ServeConn(ctx context.Context, conn net.Conn) {
 	s := &session{
 		f: f, raw: conn, trace: mail.NewTraceID(),
-		client:   auth.Client{Addr: addrPort(conn.RemoteAddr()), Service: directory.ServiceIMAP},
+		client: auth.Client{
+			Addr: addrPort(conn.RemoteAddr()), Peer: listen.ProxiedBy(conn), TLS: listen.ProxiedTLS(conn), Service: directory.ServiceIMAP,
+		},
 		deadline: time.Now().Add(f.o.PreLogin),
+	}
+	if trace, ok := mail.ParseTraceID(listen.ProxiedTrace(conn)); ok {
+		s.trace = trace // a trusted proxy's session goes on under its own name
 	}
 	s.log = f.o.Log.With("trace", string(s.trace), "peer", conn.RemoteAddr().String())
 	defer s.end()
 	if tlsConn, ok := conn.(*tls.Conn); ok {
-		s.client.TLS = true
+		s.client.TLS, s.encrypted = true, true
 		if err := s.handshake(ctx, tlsConn); err != nil {
 			s.log.Info("tls handshake failed", "err", err)
 			return

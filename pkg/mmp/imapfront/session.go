@@ -21,16 +21,18 @@ import (
 
 // session is one connection before its login.
 type session struct {
-	f        *Front
-	raw      net.Conn
-	conn     *wire.Conn
-	reader   *imapwire.Reader
-	unhook   func() bool // undoes the tie between conn and the context
-	client   auth.Client
-	trace    mail.TraceID
-	session  mail.TraceID // what the client calls the session, in ID
-	log      *slog.Logger
-	deadline time.Time
+	f      *Front
+	raw    net.Conn
+	conn   *wire.Conn
+	reader *imapwire.Reader
+	unhook func() bool // undoes the tie between conn and the context
+	client auth.Client
+	// encrypted says that this connection is, however the client came.
+	encrypted bool
+	trace     mail.TraceID
+	session   mail.TraceID // what the client calls the session, in ID
+	log       *slog.Logger
+	deadline  time.Time
 
 	bad, failures int
 	handedOver    bool // a Backend closed, or closes, the connection
@@ -173,7 +175,7 @@ func (s *session) capabilities() string {
 	for _, c := range []string{"LITERAL+", "SASL-IR", "ID"} {
 		add(c)
 	}
-	if s.f.o.TLS != nil && !s.client.TLS {
+	if s.f.o.TLS != nil && !s.encrypted {
 		add("STARTTLS")
 	}
 	if !s.client.Private() {
@@ -234,7 +236,7 @@ func (s *session) startTLS(ctx context.Context, cmd *imapwire.Command) error {
 	if err := noArguments(cmd); err != nil {
 		return err
 	}
-	if s.f.o.TLS == nil || s.client.TLS {
+	if s.f.o.TLS == nil || s.encrypted {
 		return badCommand(cmd, "STARTTLS is not available")
 	}
 	if s.conn.Buffered() > 0 {
@@ -253,7 +255,7 @@ func (s *session) startTLS(ctx context.Context, cmd *imapwire.Command) error {
 	if err := s.conn.Upgrade(up); err != nil {
 		return errClosing
 	}
-	s.raw, s.client.TLS = up, true
+	s.raw, s.client.TLS, s.encrypted = up, true, true
 	s.conn.SetReadDeadline(s.deadline)
 	return nil
 }
