@@ -347,6 +347,35 @@ func TestDeliverWithoutTLSIsRefused(t *testing.T) {
 	}
 }
 
+// TestDeliverInjectedReply: bytes that came before TLS are no replies (S4).
+func TestDeliverInjectedReply(t *testing.T) {
+	heard := make(chan string, 10)
+	addr := foreign(t, heard, "220 x\r\n", "-", "250-x\r\n250 STARTTLS\r\n", "-", "220 go\r\n250 injected\r\n", "-")
+	c := client(t, lmtpclient.Options{Addr: addr, TLS: testTLS(t).client})
+	got := replies(c.Deliver(t.Context(), mail.Envelope{To: to("alice")}, mail.Bytes("x\r\n")))
+	if !strings.HasPrefix(got[0], "451 4.4.1") {
+		t.Error(got)
+	}
+	if first, second := <-heard, <-heard; first != "LHLO mta.test\r\n" || second != "STARTTLS\r\n" {
+		t.Errorf("store heard %q, %q", first, second)
+	}
+}
+
+// TestIdleConnectionExpires: the store hears QUIT without a further delivery.
+func TestIdleConnectionExpires(t *testing.T) {
+	heard := make(chan string, 20)
+	addr := foreign(t, heard, "220 x\r\n", "-", "250-x\r\n250 PIPELINING\r\n", "-", "250 ok\r\n250 ok\r\n", "-", "354 go\r\n", "-", "250 ok\r\n", "-")
+	c := client(t, lmtpclient.Options{Addr: addr, Idle: 10 * time.Millisecond})
+	if errs := c.Deliver(t.Context(), mail.Envelope{To: to("alice")}, mail.Bytes("x\r\n")); errs[0] != nil {
+		t.Fatal(errs[0])
+	}
+	for got := range heard {
+		if got == "QUIT\r\n" {
+			break
+		}
+	}
+}
+
 func TestDeliverOverTLS(t *testing.T) {
 	pair := testTLS(t)
 	m := &memory{}

@@ -30,7 +30,8 @@ type Options struct {
 	// TLS is for STARTTLS; nil: not offered.
 	TLS *tls.Config
 	// MaxSize bounds a message, in bytes; 0: 100 MiB, which is above what an
-	// MTA of ours accepts. MaxRecipients bounds one transaction; 0: 1000.
+	// MTA of ours accepts. MaxRecipients bounds one transaction; 0: 10000, for
+	// an MTA may have expanded a group.
 	MaxSize       int64
 	MaxRecipients int
 	// SpoolDir holds messages being taken in that are too large for memory;
@@ -56,7 +57,7 @@ func New(o Options) *Server {
 		o.MaxSize = 100 << 20
 	}
 	if o.MaxRecipients == 0 {
-		o.MaxRecipients = 1000
+		o.MaxRecipients = 10000
 	}
 	if o.SpoolDir == "" {
 		o.SpoolDir = os.TempDir()

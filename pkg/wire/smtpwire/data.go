@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"syscall"
 	"time"
 
 	"mailsrv/pkg/mail"
@@ -202,4 +203,13 @@ func (d *dataReader) fail(err error) {
 		err = io.ErrUnexpectedEOF
 	}
 	d.err = err
+}
+
+// TakingStatus is the reply where a message could not be taken in: err is of
+// Data's reader, or of the place it was written to.
+func TakingStatus(err error) *mail.Status {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return &mail.Status{Code: 452, Enhanced: [3]int{4, 3, 1}, Text: "no space left, try again later", Err: err}
+	}
+	return mail.StatusOf(err)
 }

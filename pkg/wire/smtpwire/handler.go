@@ -3,10 +3,8 @@ package smtpwire
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"io"
 	"log/slog"
-	"syscall"
 	"time"
 
 	"mailsrv/pkg/mail"
@@ -50,7 +48,8 @@ type Exchange interface {
 
 // Hello is how a client introduced itself.
 type Hello struct {
-	// Name is printable ASCII, at most 255 bytes, and not verified.
+	// Name is printable ASCII without blanks, parentheses, quotes and the like,
+	// at most 255 bytes, and not verified.
 	Name string
 	// ESMTP: it said EHLO or LHLO, not HELO.
 	ESMTP bool
@@ -112,13 +111,4 @@ func TrustedLimits() Limits {
 	l := PublicLimits()
 	l.Prelude, l.SoftErrors, l.HardErrors, l.Junk = 0, 0, 0, 0
 	return l
-}
-
-// TakingStatus is the reply where a message could not be taken in: err is of
-// Data's reader, or of the place it was written to.
-func TakingStatus(err error) *mail.Status {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return &mail.Status{Code: 452, Enhanced: [3]int{4, 3, 1}, Text: "no space left, try again later", Err: err}
-	}
-	return mail.StatusOf(err)
 }

@@ -269,6 +269,10 @@ func TestSessionDialogues(t *testing.T) {
 				S: 503
 				C: EHLO
 				S: 501 5.5.4
+				C: EHLO x) by evil (y
+				S: 501 5.5.4
+				C: EHLO ü.test
+				S: 501 5.5.4
 				C: LHLO x
 				S: 500 5.5.1
 				C:

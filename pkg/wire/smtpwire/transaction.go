@@ -3,6 +3,7 @@ package smtpwire
 import (
 	"fmt"
 	"strconv"
+	"strings"
 
 	"mailsrv/pkg/mail"
 )
@@ -17,7 +18,9 @@ func (s *session) greeted(cmd Command) {
 		s.fail(cmd.Verb, status(500, 5, 1, "command not recognized"))
 		return
 	}
-	if cmd.Arg == "" || len(cmd.Arg) > mail.MaxDomain || !isASCII(cmd.Arg) {
+	// Many clients send names that are no domains; what could be mistaken for
+	// other parts of a header field is refused.
+	if cmd.Arg == "" || len(cmd.Arg) > mail.MaxDomain || !isASCII(cmd.Arg) || strings.ContainsAny(cmd.Arg, " \t()<>@,;\"\\") {
 		s.fail(cmd.Verb, status(501, 5, 4, "syntax is "+cmd.Verb+" hostname"))
 		return
 	}
