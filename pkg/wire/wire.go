@@ -351,6 +351,10 @@ func (c *Conn) Flush() error {
 	return c.writeErr
 }
 
+// Err is the error of the first write that failed, nil if none did. A long
+// reply looks at it to stop early.
+func (c *Conn) Err() error { return c.writeErr }
+
 // Raw is the connection under the buffers.
 func (c *Conn) Raw() net.Conn { return c.raw }
 
@@ -379,6 +383,27 @@ func (c *Conn) Upgrade(up net.Conn) error {
 	c.mu.Unlock()
 	c.setReader(size, nil)
 	return nil
+}
+
+// Bounds of Linger.
+const (
+	lingerTime  = time.Second
+	lingerBytes = 256 << 10
+)
+
+// Linger ends our side after what was written, and takes in for a moment what
+// the client still sends: closing on unread bytes would reset the connection
+// and with it the last words on their way. The caller closes afterwards.
+func (c *Conn) Linger() {
+	if c.Flush() != nil {
+		return
+	}
+	half, ok := c.raw.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	c.SetReadDeadline(time.Now().Add(lingerTime))
+	_, _ = io.CopyN(io.Discard, c, lingerBytes)
 }
 
 // Close closes the connection without flushing.

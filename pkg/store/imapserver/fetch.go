@@ -73,7 +73,7 @@ func (c *session) fetchStored(spans []span, q *fetchRequest, fields store.Fields
 	v := c.box
 	for len(spans) > 0 {
 		out := c.conn.Out()
-		next := span{}
+		more := false
 		at := spans[0].from
 		for m, err := range v.box.Messages(c.ctx, v.uidSet(spans), fields) {
 			if err != nil {
@@ -90,15 +90,18 @@ func (c *session) fetchStored(spans []span, q *fetchRequest, fields store.Fields
 			out = append(appendHeaderSections(out, q, m), ")\r\n"...)
 			told++
 			if len(out) >= fetchBatch {
-				next.from = at + 1
+				more = true
 				break
 			}
 		}
 		c.conn.SetOut(out)
-		if next.from == 0 {
+		if !more {
 			return told, nil
 		}
-		spans = after(spans, next.from)
+		if err := c.connected(); err != nil {
+			return told, err
+		}
+		spans = after(spans, at+1)
 	}
 	return told, nil
 }

@@ -46,6 +46,9 @@ func (c *session) fetchBodies(spans []span, q *fetchRequest, fields store.Fields
 				case !errors.Is(err, store.ErrNoMessage):
 					return err
 				}
+				if err := c.connected(); err != nil {
+					return err
+				}
 			}
 		}
 		return nil
@@ -194,6 +197,9 @@ func (c *session) writeSection(s *fetchSection, parts *mime.Parts, body store.Me
 			return err
 		}
 		c.conn.SetOut(out[:len(out)+n])
+		if err := c.connected(); err != nil {
+			return err
+		}
 		from += int64(n)
 	}
 	return nil

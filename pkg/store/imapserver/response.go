@@ -3,6 +3,7 @@ package imapserver
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"mailsrv/pkg/store"
 	"mailsrv/pkg/wire"
@@ -51,6 +52,15 @@ func (e *fatalError) Unwrap() error { return e.err }
 func isFatal(err error) bool {
 	_, fatal := errors.AsType[*fatalError](err)
 	return fatal || errors.Is(err, imapwire.ErrDesync) || errors.Is(err, errConnection) || errors.Is(err, wire.ErrDraining)
+}
+
+// connected returns an error if the client can no longer be written to: long
+// answers stop there.
+func (c *session) connected() error {
+	if err := c.conn.Err(); err != nil {
+		return fmt.Errorf("writing to the client: %w: %w", errConnection, err)
+	}
+	return nil
 }
 
 // responseOf turns what a store said into what a client may hear. What is our

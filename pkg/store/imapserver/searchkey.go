@@ -100,7 +100,7 @@ func (p *searchParser) word() string {
 // with word.
 func (p *searchParser) all(word string, depth int) []condition {
 	all := []condition{p.key(word, depth)}
-	for p.l.Take(' ') {
+	for p.l.Take(' ') && !p.l.AtEnd() {
 		all = append(all, p.next(depth))
 	}
 	slices.SortStableFunc(all, func(a, b condition) int { return int(a.cost) - int(b.cost) })

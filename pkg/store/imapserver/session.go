@@ -46,7 +46,7 @@ func (c *session) serve() error {
 			continue
 		}
 		if err != nil {
-			return c.readFailed(err)
+			return c.end(fmt.Errorf("reading a command: %w", err))
 		}
 		if err := c.execute(cmd); err != nil {
 			return err
@@ -55,21 +55,25 @@ func (c *session) serve() error {
 	return c.flush()
 }
 
-// readFailed ends a session that no command can be read from any more.
-func (c *session) readFailed(err error) error {
+// end takes leave of a client for a reason that leaves nothing to answer. It
+// returns nil where nobody is at fault.
+func (c *session) end(err error) error {
+	fatal, _ := errors.AsType[*fatalError](err)
 	switch {
+	case fatal != nil:
+		c.bye(fatal.text)
 	case errors.Is(err, io.EOF):
 		return c.flush()
 	case errors.Is(err, wire.ErrDraining):
 		c.bye("[UNAVAILABLE] server is shutting down")
 		return nil
 	case errors.Is(err, imapwire.ErrDesync):
-		c.bye(err.Error())
+		c.bye(imapwire.DesyncText(err))
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		c.bye("idle for too long")
 		return nil
 	}
-	return fmt.Errorf("reading a command: %w", err)
+	return err
 }
 
 func (c *session) tooManyBad() error {
@@ -100,12 +104,8 @@ func (c *session) answer(tag, name string, err error) error {
 		c.reply(tag, "OK", string(c.code), name+" completed")
 		return nil
 	}
-	if fatal, ok := errors.AsType[*fatalError](err); ok {
-		c.bye(fatal.text)
-		return err
-	}
 	if isFatal(err) {
-		return c.readFailed(err)
+		return c.end(err)
 	}
 	r := c.responseOf(err)
 	c.reply(tag, r.status, r.code, r.text)
@@ -132,7 +132,7 @@ func (c *session) reply(tag, status, code, text string) {
 // bye takes leave. What comes of it does not matter any more.
 func (c *session) bye(text string) {
 	c.conn.WriteString("* BYE " + text + "\r\n")
-	_ = c.conn.Flush()
+	c.conn.Linger()
 }
 
 func (c *session) flush() error {

@@ -11,10 +11,7 @@
 // the connection must be closed.
 package imapwire
 
-import (
-	"errors"
-	"fmt"
-)
+import "errors"
 
 // Limits bound one command. All sizes are in octets.
 type Limits struct {
@@ -74,9 +71,23 @@ type BadCommandError struct {
 // Error implements error.
 func (e *BadCommandError) Error() string { return "bad command: " + e.Text }
 
-// ErrDesync is in the chain of errors after which it is not known where the
-// next command begins: the caller says BYE and closes. The text of the error
-// is safe to show the client.
+// ErrDesync is matched by errors after which it is not known where the next
+// command begins: the caller says BYE with DesyncText and closes.
 var ErrDesync = errors.New("cannot tell where the next command begins")
 
-func desync(text string) error { return fmt.Errorf("%s: %w", text, ErrDesync) }
+// desyncError is an ErrDesync with its reason.
+type desyncError struct{ reason string }
+
+func (e *desyncError) Error() string        { return e.reason }
+func (e *desyncError) Is(target error) bool { return target == ErrDesync }
+
+func desync(reason string) error { return &desyncError{reason} }
+
+// DesyncText is the reason of an ErrDesync in err's chain, safe to show the
+// client.
+func DesyncText(err error) string {
+	if e, ok := errors.AsType[*desyncError](err); ok {
+		return e.reason
+	}
+	return ErrDesync.Error()
+}
