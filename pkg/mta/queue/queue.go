@@ -82,6 +82,7 @@ type Queue struct {
 	db    *sqlite.DB
 	files *files
 	now   func() time.Time
+	herd  time.Duration
 
 	mu   sync.Mutex
 	plan schedule
@@ -128,7 +129,7 @@ func open(ctx context.Context, o Options, now func() time.Time) (*Queue, error) 
 	if err != nil {
 		return nil, err
 	}
-	q := &Queue{o: o, db: db, now: now, flight: make(map[flightKey]bool), wake: make(chan struct{}, 1)}
+	q := &Queue{o: o, db: db, now: now, herd: startHerd, flight: make(map[flightKey]bool), wake: make(chan struct{}, 1)}
 	q.plan = newSchedule(o.MaxConcurrent, o.MaxPerDestination)
 	folder, err := blob.OpenFolder(filepath.Join(o.Dir, "bodies"))
 	if err == nil {

@@ -22,9 +22,9 @@ const (
 	clockJump = time.Minute
 	// afterFault is how long it waits after a fault of the database.
 	afterFault = 10 * time.Second
-	// herd is over how long the destinations that are overdue at the start
-	// are spread.
-	herd = 4 * time.Second
+	// startHerd is over how long the destinations that are overdue at the
+	// start are spread.
+	startHerd = 4 * time.Second
 )
 
 // flightKey is one attempt: the recipients of an entry at one destination.
@@ -41,16 +41,16 @@ func (q *Queue) Serve(ctx context.Context) error {
 	var attempts sync.WaitGroup
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	last := q.now()
+	wall, steady := q.now(), time.Now()
 	for ctx.Err() == nil {
 		now := q.now()
-		if jump := wallSince(last, now) - now.Sub(last); jump.Abs() > clockJump {
+		if jump := now.Round(0).Sub(wall.Round(0)) - time.Since(steady); jump.Abs() > clockJump {
 			q.o.Log.Warn("the clock was set, reading the schedule again", "by", jump)
 			if err := q.reload(work); err != nil {
 				q.o.Log.Error("reading the schedule", "err", err)
 			}
 		}
-		last = now
+		wall, steady = now, time.Now()
 		timer.Reset(q.launch(work, &attempts))
 		select {
 		case <-ctx.Done():
@@ -63,8 +63,6 @@ func (q *Queue) Serve(ctx context.Context) error {
 	attempts.Wait()
 	return nil
 }
-
-func wallSince(then, now time.Time) time.Duration { return now.Round(0).Sub(then.Round(0)) }
 
 // launch starts every attempt that may start now, and returns how long there
 // will be none.
@@ -199,7 +197,7 @@ func (q *Queue) reload(ctx context.Context) error {
 				}
 				at := time.UnixMilli(ms)
 				if !at.After(now) {
-					at = now.Add(rand.N(herd))
+					at = now.Add(rand.N(q.herd))
 				}
 				q.expect(at, name)
 				return nil

@@ -36,10 +36,10 @@ func (q *Queue) judge(e entryRow, r recipientRow, err error, now time.Time) verd
 	}
 	v.attempts++
 	v.tried = now
-	longest := q.o.Backoff[len(q.o.Backoff)-1]
-	// Only time in which we tried counts: a clock that leaps ahead, or a week
-	// in which we were down, must not make the whole queue bounce at once.
-	waited := min(max(now.Sub(since), 0), 3*longest)
+	// Only time in which we tried counts, about as much as we meant to wait: a
+	// clock that leaps ahead, or a week in which we were down, must not make
+	// the whole queue bounce at once.
+	waited := min(max(now.Sub(since), 0), 2*q.backoff(v.attempts))
 	var expansion *mta.Expansion
 	switch {
 	case err == nil:

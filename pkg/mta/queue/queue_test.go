@@ -1,0 +1,578 @@
+package queue
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"mailsrv/pkg/mail"
+	"mailsrv/pkg/mta"
+)
+
+// hop is a next hop that answers by address and notes what it got.
+type hop struct {
+	mu     sync.Mutex
+	answer func(r mail.Recipient, attempt int) error // nil: takes all
+	tried  map[string][]time.Time                    // by address
+	bodies map[string][]byte
+	// enter, if not nil, is called at each delivery before it is answered.
+	enter func(ctx context.Context, env mail.Envelope)
+}
+
+func newHop() *hop { return &hop{tried: make(map[string][]time.Time), bodies: make(map[string][]byte)} }
+
+func (h *hop) Deliver(ctx context.Context, env mail.Envelope, body mail.Body) []error {
+	if h.enter != nil {
+		h.enter(ctx, env)
+	}
+	rc, err := body.Open()
+	if err != nil {
+		return mail.All(len(env.To), err)
+	}
+	defer rc.Close()
+	text, err := io.ReadAll(rc)
+	if err != nil {
+		return mail.All(len(env.To), err)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	errs := make([]error, len(env.To))
+	for i, r := range env.To {
+		a := r.Address.String()
+		h.tried[a] = append(h.tried[a], time.Now())
+		if h.answer != nil {
+			errs[i] = h.answer(r, len(h.tried[a]))
+		}
+		if errs[i] == nil {
+			h.bodies[a] = text
+		}
+	}
+	return errs
+}
+
+func (h *hop) attempts(a string) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.tried[a])
+}
+
+func (h *hop) body(a string) []byte {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.bodies[a]
+}
+
+func options(dir string, next mail.Deliverer) Options {
+	return Options{Dir: dir, Next: next, Hostname: "mx.us.example", Log: slog.New(slog.DiscardHandler)}
+}
+
+// run opens a queue and serves it until the test, or the returned stop, ends.
+func run(t testing.TB, o Options) (q *Queue, stop func()) {
+	t.Helper()
+	q, err := Open(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- q.Serve(ctx) }()
+	var once sync.Once
+	stop = func() {
+		once.Do(func() {
+			cancel()
+			if err := <-served; err != nil {
+				t.Errorf("Serve: %v", err)
+			}
+			if err := q.Close(); err != nil {
+				t.Errorf("Close: %v", err)
+			}
+		})
+	}
+	t.Cleanup(stop)
+	return q, stop
+}
+
+func address(t testing.TB, s string) mail.Address {
+	t.Helper()
+	if s == "" {
+		return mail.Address{}
+	}
+	a, err := mail.ParseAddress(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func envelope(t testing.TB, from string, to ...string) mail.Envelope {
+	t.Helper()
+	env := mail.Envelope{From: address(t, from), Trace: mail.NewTraceID()}
+	for _, s := range to {
+		env.To = append(env.To, mail.Recipient{Address: address(t, s)})
+	}
+	return env
+}
+
+func put(t testing.TB, q *Queue, env mail.Envelope, text string) {
+	t.Helper()
+	for _, err := range q.Deliver(context.Background(), env, mail.Bytes(text)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+const letter = "From: s@us.example\r\nMessage-ID: <1@us.example>\r\nSubject: x\r\n\r\nhello\r\n"
+
+// bubble runs f in a synctest bubble, with a folder that outlives it.
+func bubble(t *testing.T, f func(t *testing.T, dir string)) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) { f(t, dir) })
+}
+
+// later lets the fake clock run.
+func later(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+func list(t testing.TB, q *Queue) []Entry {
+	t.Helper()
+	entries, err := q.List(context.Background(), Filter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return entries
+}
+
+func TestDeliversAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, dir string) {
+		h := newHop()
+		q, _ := run(t, options(dir, h))
+		env := envelope(t, "s@us.example", "a@one.test", `"b c"@one.test`, "d@two.test")
+		env.To[0].Mailbox, env.To[0].Flags, env.To[0].SentCopy = "Sent", []string{`\Seen`, "$X"}, true
+		env.To[1].Notify, env.To[1].ORCPT = "FAILURE,DELAY", "rfc822;x@y"
+		env.SMTPUTF8, env.EightBit, env.Ret, env.EnvID = true, true, "FULL", "id 1"
+		var got []mail.Envelope
+		h.enter = func(_ context.Context, env mail.Envelope) {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			got = append(got, env)
+		}
+		put(t, q, env, letter)
+		later(time.Second)
+		slices.SortFunc(got, func(a, b mail.Envelope) int { return strings.Compare(a.To[0].Address.Domain, b.To[0].Address.Domain) })
+		one, two := env, env
+		one.To, two.To = env.To[:2], env.To[2:]
+		for i := range got {
+			for n := range got[i].To {
+				if len(got[i].To[n].Flags) == 0 {
+					got[i].To[n].Flags = nil
+				}
+			}
+		}
+		if diff := cmp.Diff([]mail.Envelope{one, two}, got); diff != "" {
+			t.Errorf("envelopes (-want +got):\n%s", diff)
+		}
+		if b := string(h.body("d@two.test")); b != letter {
+			t.Errorf("body %q", b)
+		}
+		if n := len(list(t, q)); n != 0 {
+			t.Errorf("%d entries left", n)
+		}
+	})
+}
+
+func TestRetryScheduleAndBounce(t *testing.T) {
+	bubble(t, func(t *testing.T, dir string) {
+		h := newHop()
+		h.answer = func(r mail.Recipient, _ int) error {
+			if r.Address.Domain == "far.test" {
+				return mail.TryLater(2, 0, "busy", nil)
+			}
+			return nil
+		}
+		q, _ := run(t, options(dir, h))
+		start := time.Now()
+		put(t, q, envelope(t, "s@us.example", "a@far.test"), letter)
+		later(6 * 24 * time.Hour)
+		tried := h.tried["a@far.test"]
+		waits := []time.Duration{5 * time.Minute, 10 * time.Minute, 20 * time.Minute, 40 * time.Minute, 78 * time.Minute, 2 * time.Hour, 2 * time.Hour}
+		for i, want := range waits {
+			got := tried[i+1].Sub(tried[i])
+			if got < want*79/100 || got > want*121/100 {
+				t.Errorf("wait %d is %v, want %v within a fifth", i+1, got, want)
+			}
+		}
+		last := tried[len(tried)-1].Sub(start)
+		if last < 5*24*time.Hour || last > 5*24*time.Hour+3*time.Hour {
+			t.Errorf("last attempt after %v", last)
+		}
+		if n := h.attempts("s@us.example"); n != 2 {
+			t.Errorf("the sender got %d reports, want a delay and a bounce", n)
+		}
+		if b := string(h.body("s@us.example")); !strings.Contains(b, "Action: failed") || !strings.Contains(b, "Status: 5.4.7") {
+			t.Errorf("bounce:\n%s", b)
+		}
+		if n := len(list(t, q)); n != 0 {
+			t.Errorf("%d entries left", n)
+		}
+	})
+}
+
+func TestDelayWarningOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, dir string) {
+		h := newHop()
+		h.answer = func(r mail.Recipient, n int) error {
+			if r.Address.Domain == "far.test" {
+				return mail.TryLater(2, 0, "busy", nil)
+			}
+			return nil
+		}
+		q, _ := run(t, options(dir, h))
+		env := envelope(t, "s@us.example", "a@far.test", "b@far.test", "c@far.test")
+		env.To[1].Notify = "NEVER"
+		env.To[2].Notify = "FAILURE"
+		put(t, q, env, letter)
+		later(3 * time.Hour)
+		if n := h.attempts("s@us.example"); n != 0 {
+			t.Fatalf("%d reports after 3 h", n)
+		}
+		later(24 * time.Hour)
+		if n := h.attempts("s@us.example"); n != 1 {
+			t.Fatalf("%d reports after a day, want 1", n)
+		}
+		b := string(h.body("s@us.example"))
+		for _, want := range []string{"Action: delayed", "Final-Recipient: rfc822; a@far.test", "Will-Retry-Until:"} {
+			if !strings.Contains(b, want) {
+				t.Errorf("no %q in\n%s", want, b)
+			}
+		}
+		for _, not := range []string{"b@far.test", "c@far.test"} {
+			if strings.Contains(b, not) {
+				t.Errorf("%q did not ask for a warning:\n%s", not, b)
+			}
+		}
+	})
+}
+
+func TestPermanentFailureBouncesOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, dir string) {
+		h := newHop()
+		h.answer = func(r mail.Recipient, _ int) error {
+			if r.Address.Domain == "far.test" && r.Address.Local != "good" {
+				return mail.Refuse(1, 1, "no such user")
+			}
+			return nil
+		}
+		q, _ := run(t, options(dir, h))
+		env := envelope(t, "s@us.example", "a@far.test", "good@far.test", "quiet@far.test")
+		env.To[2].Notify = "NEVER"
+		put(t, q, env, letter)
+		put(t, q, envelope(t, "", "nobody@far.test"), letter) // a bounce bounces nowhere
+		later(24 * time.Hour)
+		if n := h.attempts("a@far.test"); n != 1 {
+			t.Errorf("%d attempts after a permanent refusal", n)
+		}
+		if n := h.attempts("s@us.example"); n != 1 {
+			t.Errorf("%d bounces", n)
+		}
+		if b := string(h.body("s@us.example")); strings.Contains(b, "good@") || strings.Contains(b, "quiet@") || !strings.Contains(b, "Status: 5.1.1") {
+			t.Errorf("bounce:\n%s", b)
+		}
+		if n := len(list(t, q)); n != 0 {
+			t.Errorf("%d entries left", n)
+		}
+	})
+}
+
+func TestUnknownErrorIsTransient(t *testing.T) {
+	bubble(t, func(t *testing.T, dir string) {
+		h := newHop()
+		h.answer = func(_ mail.Recipient, n int) error {
+			switch n {
+			case 1:
+				return errors.New("what")
+			case 2:
+				panic("boom")
+			}
+			return nil
+		}
+		q, _ := run(t, options(dir, h))
+		put(t, q, envelope(t, "s@us.example", "a@far.test"), letter)
+		later(time.Hour)
+		if n := h.attempts("a@far.test"); n != 3 || len(list(t, q)) != 0 {
+			t.Errorf("%d attempts, entries %v", n, list(t, q))
+		}
+	})
+}
+
+func TestHoldOfTheDirectoryOutlivesTheLifetime(t *testing.T) {
+	bubble(t, func(t *testing.T, dir string) {
+		h := newHop()
+		held := true
+		h.answer = func(r mail.Recipient, _ int) error {
+			if held {
+				return &mail.Status{Code: 450, Enhanced: [3]int{4, 2, 1}, Text: "hold", Err: mta.ErrHold}
+			}
+			return nil
+		}
+		q, _ := run(t, options(dir, h))
+		put(t, q, envelope(t, "s@us.example", "a@us.example"), letter)
+		later(30 * 24 * time.Hour)
+		if len(list(t, q)) != 1 || h.attempts("s@us.example") != 0 {
+			t.Fatalf("after 30 days: %+v, %d reports", list(t, q), h.attempts("s@us.example"))
+		}
+		h.mu.Lock()
+		held = false
+		h.mu.Unlock()
+		later(3 * time.Hour)
+		if len(list(t, q)) != 0 {
+			t.Error("not delivered once active")
+		}
+	})
+}
+
+func TestExpansion(t *testing.T) {
+	bubble(t, func(t *testing.T, dir string) {
+		h := newHop()
+		h.answer = func(r mail.Recipient, n int) error {
+			switch r.Address.Local {
+			case "team":
+				return &mta.Expansion{Envelopes: []mail.Envelope{
+					envelope(t, "s@us.example", "a@us.example", "b@us.example"),
+					envelope(t, "owner@us.example", "x@far.test"),
+				}}
+			case "x":
+				return mail.Refuse(1, 1, "gone")
+			case "b":
+				if n == 1 {
+					return mail.TryLater(2, 0, "busy", nil)
+				}
+			}
+			return nil
+		}
+		q, _ := run(t, options(dir, h))
+		put(t, q, envelope(t, "s@us.example", "team@us.example"), letter)
+		later(time.Hour)
+		got := map[string]int{}
+		for a, tried := range h.tried {
+			got[a] = len(tried)
+		}
+		want := map[string]int{"team@us.example": 1, "a@us.example": 1, "b@us.example": 2, "x@far.test": 1, "owner@us.example": 1}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("attempts (-want +got):\n%s", diff)
+		}
+		if string(h.body("b@us.example")) != letter || len(list(t, q)) != 0 {
+			t.Errorf("body %q, entries %v", h.body("b@us.example"), list(t, q))
+		}
+	})
+}
+
+func TestHostInTroubleIsLeftAlone(t *testing.T) {
+	bubble(t, func(t *testing.T, dir string) {
+		h := newHop()
+		down := true
+		h.answer = func(r mail.Recipient, _ int) error {
+			if down && r.Address.Domain == "dead.test" {
+				return mail.TryLater(4, 1, "no connection", nil)
+			}
+			return nil
+		}
+		q, _ := run(t, options(dir, h))
+		for i := range 200 {
+			put(t, q, envelope(t, "s@us.example", fmt.Sprintf("u%d@dead.test", i)), letter)
+		}
+		put(t, q, envelope(t, "s@us.example", "u@good.test"), letter)
+		later(3 * time.Minute)
+		if n := h.attempts("u@good.test"); n != 1 {
+			t.Error("the good destination had to wait for the dead one")
+		}
+		attempts := 0
+		for a := range h.tried {
+			attempts += h.attempts(a)
+		}
+		if attempts > 1+5 {
+			t.Errorf("%d attempts at a dead host within its pause", attempts-1)
+		}
+		h.mu.Lock()
+		down = false
+		h.mu.Unlock()
+		later(15 * time.Minute)
+		if n := len(list(t, q)); n != 0 {
+			t.Errorf("%d entries left after the host came back", n)
+		}
+	})
+}
+
+func TestConcurrencyIsBounded(t *testing.T) {
+	bubble(t, func(t *testing.T, dir string) {
+		h := newHop()
+		active, most := map[string]int{}, map[string]int{}
+		h.enter = func(_ context.Context, env mail.Envelope) {
+			d := env.To[0].Address.Domain
+			h.mu.Lock()
+			for _, k := range []string{d, "all"} {
+				active[k]++
+				most[k] = max(most[k], active[k])
+			}
+			h.mu.Unlock()
+			time.Sleep(time.Second)
+			h.mu.Lock()
+			active[d]--
+			active["all"]--
+			h.mu.Unlock()
+		}
+		o := options(dir, h)
+		o.MaxConcurrent, o.MaxPerDestination = 7, 3
+		q, _ := run(t, o)
+		for i := range 60 {
+			put(t, q, envelope(t, "s@us.example", fmt.Sprintf("u%d@d%d.test", i, i%4)), letter)
+		}
+		later(time.Minute)
+		want := map[string]int{"all": 7, "d0.test": 3, "d1.test": 3, "d2.test": 3, "d3.test": 3}
+		if diff := cmp.Diff(want, most); diff != "" {
+			t.Errorf("attempts at once (-want +got):\n%s", diff)
+		}
+		if n := len(list(t, q)); n != 0 {
+			t.Errorf("%d entries left", n)
+		}
+	})
+}
+
+func TestRestartPicksUp(t *testing.T) {
+	bubble(t, func(t *testing.T, dir string) {
+		h := newHop()
+		h.answer = func(mail.Recipient, int) error { return mail.TryLater(2, 0, "busy", nil) }
+		q, stop := run(t, options(dir, h))
+		large := letter + strings.Repeat("x", inline) + "\r\n"
+		put(t, q, envelope(t, "s@us.example", "a@far.test"), letter)
+		put(t, q, envelope(t, "s@us.example", "b@far.test", "c@near.test"), large)
+		later(time.Second)
+		stop()
+		if n := countFiles(t, dir); n != 1 {
+			t.Errorf("%d message files, want one", n)
+		}
+		orphan := filepath.Join(dir, "bodies", "00", "00")
+		if err := os.MkdirAll(orphan, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(orphan, strings.Repeat("0", 64)), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		later(24 * time.Hour)
+		h.answer = nil
+		_, stop = run(t, options(dir, h))
+		later(5 * time.Second)
+		for a, want := range map[string]string{"a@far.test": letter, "b@far.test": large, "c@near.test": large} {
+			if !bytes.Equal(h.body(a), []byte(want)) {
+				t.Errorf("%s got %d bytes, want %d", a, len(h.body(a)), len(want))
+			}
+		}
+		stop()
+		if n := countFiles(t, dir); n != 0 {
+			t.Errorf("%d message files left", n)
+		}
+	})
+}
+
+func countFiles(t *testing.T, dir string) (n int) {
+	t.Helper()
+	err := filepath.WalkDir(filepath.Join(dir, "bodies"), func(_ string, e os.DirEntry, err error) error {
+		if err == nil && !e.IsDir() {
+			n++
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestClockJumpsBounceNothing(t *testing.T) {
+	dir := t.TempDir()
+	var mu sync.Mutex
+	offset := time.Duration(0)
+	now := func() time.Time {
+		mu.Lock()
+		defer mu.Unlock()
+		return time.Now().Round(0).Add(offset)
+	}
+	attempted := make(chan Outcome, 100)
+	o := options(dir, newHop()).withDefaults()
+	o.Next = deliverFunc(func(env mail.Envelope) error { return mail.TryLater(2, 0, "busy", nil) })
+	o.Attempted = func(out Outcome) { attempted <- out }
+	q, err := open(t.Context(), o, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.herd = time.Millisecond
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error)
+	go func() { served <- q.Serve(ctx) }()
+	put(t, q, envelope(t, "s@us.example", "a@far.test"), letter)
+	<-attempted
+	for _, jump := range []time.Duration{365 * 24 * time.Hour, -2 * 365 * 24 * time.Hour} {
+		mu.Lock()
+		offset += jump
+		mu.Unlock()
+		q.nudge()
+		if out := <-attempted; out.Deferred != 1 {
+			t.Errorf("after a jump of %v: %+v", jump, out)
+		}
+	}
+	cancel()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+	entries := list(t, q)
+	if len(entries) != 1 || entries[0].Recipients[0].Attempts != 3 {
+		t.Errorf("%+v", entries)
+	}
+	if err := q.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// deliverFunc answers all recipients alike.
+type deliverFunc func(env mail.Envelope) error
+
+func (f deliverFunc) Deliver(_ context.Context, env mail.Envelope, _ mail.Body) []error {
+	return mail.All(len(env.To), f(env))
+}
+
+func TestShutdownCutsAttemptsOff(t *testing.T) {
+	bubble(t, func(t *testing.T, dir string) {
+		h := newHop()
+		h.enter = func(ctx context.Context, _ mail.Envelope) { <-ctx.Done() }
+		h.answer = func(mail.Recipient, int) error { return mail.Refuse(0, 0, "cut off") }
+		q, stop := run(t, options(dir, h))
+		put(t, q, envelope(t, "s@us.example", "a@far.test"), letter)
+		later(time.Second)
+		begin := time.Now()
+		stop()
+		if took := time.Since(begin); took < 19*time.Second || took > 21*time.Second {
+			t.Errorf("drained in %v, want the grace of 20 s", took)
+		}
+		h.enter, h.answer = nil, nil
+		run(t, options(dir, h))
+		later(time.Minute)
+		if len(h.body("a@far.test")) == 0 {
+			t.Error("the message was lost")
+		}
+	})
+}
