@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
-	"log/slog"
 	"strings"
 
 	"mailsrv/pkg/auth"
@@ -137,7 +136,6 @@ func (s *session) challenge(challenge []byte) ([]byte, error) {
 // refuse answers a failed login. Unknown user and wrong password read alike.
 func (s *session) refuse(tag, mechanism string, err error) error {
 	text := "NO [UNAVAILABLE] Logins cannot be checked now, try again later"
-	level := slog.LevelInfo
 	switch {
 	case errors.Is(err, auth.ErrMalformed):
 		return &imapwire.BadCommandError{Tag: tag, Name: "AUTHENTICATE", Text: "malformed response"}
@@ -149,10 +147,9 @@ func (s *session) refuse(tag, mechanism string, err error) error {
 		text = "NO [AUTHORIZATIONFAILED] This account may not log in"
 	case errors.Is(err, auth.ErrBadCredentials):
 		text = "NO [AUTHENTICATIONFAILED] Wrong login or password"
-	default:
-		level = slog.LevelError
 	}
-	s.log.Log(context.Background(), level, "login refused", "mech", mechanism, "tls", s.client.TLS, "err", err)
+	// The Authenticator logs each login; here it is joined to the trace.
+	s.log.Debug("login refused", "mech", mechanism, "tls", s.client.TLS, "err", err)
 	s.reply(tag, text)
 	return s.countFailure()
 }
@@ -177,7 +174,7 @@ func (s *session) handOver(ctx context.Context, tag string, id auth.Identity) er
 		return s.refuseHandover(tag, id, err)
 	}
 	log := s.log.With("account", id.User.Account())
-	log.Info("login", "mech", id.Mechanism, "tls", s.client.TLS, "store", store, "proxy", id.Proxy)
+	log.Info("session begun", "mech", id.Mechanism, "tls", s.client.TLS, "store", store, "proxy", id.Proxy)
 	if err := s.conn.Flush(); err != nil {
 		return err
 	}
