@@ -36,7 +36,7 @@ func certificate(t testing.TB) (server, client *tls.Config) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour),
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	must(t, err)
@@ -357,7 +357,7 @@ func filled(t testing.TB, n int) directory.Editor {
 				if err := tree.Add(t.Context(), directory.Entry{DN: person(i), Attributes: []directory.Attribute{
 					{Name: "objectClass", Values: []string{"person", "inetMailUser"}},
 					{Name: "mail", Values: []string{"u" + itoa(i) + "@example.com"}},
-					{Name: "cn", Values: []string{"User " + itoa(i)}},
+					{Name: "cn", Values: []string{"User " + itoa(i)}}, {Name: "sn", Values: []string{"User"}},
 					{Name: "description", Values: []string{"nobody else's"}},
 					{Name: "userPassword", Values: []string{password}},
 				}}); err != nil {

@@ -50,6 +50,19 @@ func filterOf(f *ldapwire.Filter) directory.Filter {
 	return out
 }
 
+// redacted is f for the log: without what it says of passwords.
+func redacted(f ldapwire.Filter) ldapwire.Filter {
+	if isPassword(f.Attribute) || f.Attribute == "" && f.Kind == ldapwire.Extensible {
+		return ldapwire.Filter{Kind: ldapwire.Equality, Attribute: f.Attribute, Value: "<redacted>"}
+	}
+	children := make([]ldapwire.Filter, len(f.Children))
+	for i, child := range f.Children {
+		children[i] = redacted(child)
+	}
+	f.Children = children
+	return f
+}
+
 // baseName is an attribute description without its options (RFC 4512 §2.5).
 func baseName(description string) string {
 	name, _, _ := strings.Cut(description, ";")

@@ -32,7 +32,7 @@ func (c *session) search(ctx context.Context, op *operation, request ldapwire.Op
 		return c.result(err)
 	}()
 	if c.log.Enabled(ctx, slog.LevelDebug) {
-		c.log.Debug("search", "id", op.id, "base", printable(req.Base), "scope", req.Scope, "filter", req.Filter.String(),
+		c.log.Debug("search", "id", op.id, "base", printable(req.Base), "scope", req.Scope, "filter", redacted(req.Filter).String(),
 			"entries", sent, "code", res.Code, "duration", time.Since(start))
 	}
 	return res
