@@ -63,7 +63,6 @@ type Options struct {
 // goroutines, and holds no connection between sessions.
 type Relay struct {
 	o    Options
-	host string
 	dial net.Dialer
 }
 
@@ -88,7 +87,7 @@ func New(o Options) *Relay {
 		o.TLS = o.TLS.Clone()
 		o.TLS.ServerName = host
 	}
-	return &Relay{o: o, host: host, dial: net.Dialer{
+	return &Relay{o: o, dial: net.Dialer{
 		// A store whose host vanished is noticed within 35 s, also by a session that idles.
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 5},
 	}}
