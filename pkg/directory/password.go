@@ -31,9 +31,20 @@ func HashPassword(password string) string {
 		b64.EncodeToString(salt[:]), b64.EncodeToString(key))
 }
 
-// IsHashed reports whether a value of userPassword names its scheme.
+// IsHashed reports whether a value of userPassword is a hash of a known scheme
+// (RFC 3112 and its successors), checked by us or not. Anything else is a
+// password in clear, even one that begins with a brace.
 func IsHashed(value string) bool {
-	return strings.HasPrefix(value, "{") && strings.Contains(value, "}")
+	scheme, _, ok := strings.Cut(strings.TrimPrefix(value, "{"), "}")
+	if !ok || !strings.HasPrefix(value, "{") {
+		return false
+	}
+	switch strings.ToUpper(scheme) {
+	case "ARGON2ID", "ARGON2", "SSHA", "SSHA256", "SSHA384", "SSHA512", "SHA", "SHA256", "SHA512", "SMD5", "MD5", "CRYPT",
+		"PBKDF2", "PBKDF2-SHA256", "PBKDF2-SHA512", "SCRAM-SHA-256":
+		return true
+	}
+	return false
 }
 
 // CheckPassword reports whether password matches one of the stored values:
@@ -46,10 +57,10 @@ func CheckPassword(stored []string, password string) bool {
 	}
 	ok := false
 	for _, s := range stored {
-		scheme, rest, found := strings.Cut(strings.TrimPrefix(s, "{"), "}")
-		if !found {
+		if !IsHashed(s) {
 			continue
 		}
+		scheme, rest, _ := strings.Cut(s[1:], "}")
 		switch strings.ToUpper(scheme) {
 		case "ARGON2ID", "ARGON2":
 			ok = checkArgon2(rest, password) || ok

@@ -18,11 +18,12 @@ type Provisioner struct {
 	tree Editor
 	view *View
 	base DN
+	host string
 }
 
 // NewProvisioner returns a Provisioner of the domains below o.Base.
 func NewProvisioner(tree Editor, o ViewOptions) *Provisioner {
-	return &Provisioner{tree: tree, view: NewView(tree, o), base: o.Base}
+	return &Provisioner{tree: tree, view: NewView(tree, o), base: o.Base, host: o.MailHost}
 }
 
 // ErrBadSetting is in the chain of errors about a setting that cannot be read.
@@ -39,15 +40,22 @@ func (p *Provisioner) EnsureBase(ctx context.Context) error {
 	if p.base.IsRoot() {
 		return nil
 	}
-	name := p.base.RDNs[0][0]
-	err := p.tree.Add(ctx, entry(p.base, attr("objectClass", "organization"), attr(name.Name, name.Value)))
+	name, class := p.base.RDNs[0][0], "organization"
+	switch strings.ToLower(name.Name) {
+	case "dc":
+		class = "domain"
+	case "ou":
+		class = "organizationalUnit"
+	}
+	err := p.tree.Add(ctx, entry(p.base, attr("objectClass", class), attr(name.Name, name.Value)))
 	if errors.Is(err, ErrExists) {
 		return nil
 	}
 	return err
 }
 
-// AddDomain makes a domain and its folders for people and groups.
+// AddDomain makes a domain and its folders for people and groups. An empty
+// mailHost is ViewOptions.MailHost.
 func (p *Provisioner) AddDomain(ctx context.Context, name, mailHost string) error {
 	name, err := mail.ParseDomain(name)
 	if err != nil {
@@ -57,7 +65,7 @@ func (p *Provisioner) AddDomain(ctx context.Context, name, mailHost string) erro
 	entries := []Entry{
 		entry(dn, attr("objectClass", "organization", "sunManagedOrganization", "sunNameSpace", "inetDomain", "mailDomain"),
 			attr("o", name), attr("sunPreferredDomain", name), attr("inetDomainStatus", "active"), attr("mailDomainStatus", "active"),
-			attr("preferredMailHost", mailHost)),
+			attr("preferredMailHost", cmp.Or(mailHost, p.host))),
 		entry(dn.Child("ou", "People"), attr("objectClass", "organizationalUnit"), attr("ou", "People")),
 		entry(dn.Child("ou", "Groups"), attr("objectClass", "organizationalUnit"), attr("ou", "Groups")),
 	}
@@ -133,13 +141,13 @@ func (p *Provisioner) members(ctx context.Context, members []string) (inside, ou
 		if err != nil {
 			return nil, nil, err
 		}
-		switch r, err := p.view.Recipient(ctx, a); {
+		switch r, d, err := p.view.holder(ctx, a); {
 		case err == nil:
 			inside = append(inside, r.DN().String())
-		case errors.Is(err, ErrNotFound):
+		case errors.Is(err, ErrNotFound) && (d.Name == "" || d.SmartHost != ""):
 			outside = append(outside, a.String())
-		default:
-			return nil, nil, err
+		default: // also a local part that one of our domains does not have: a slip of the pen
+			return nil, nil, fmt.Errorf("member %s: %w", a, err)
 		}
 	}
 	return inside, outside, nil
@@ -154,8 +162,8 @@ func (r Recipient) DN() DN {
 }
 
 // AddAlias gives target another address. A target of ours gets it as an
-// alternate address; a domain as alias gets an associated domain; for an
-// external target a group is made.
+// alternate address; a domain as alias gets an associated domain; for a target
+// elsewhere, or in another of our domains, a group of one is made.
 func (p *Provisioner) AddAlias(ctx context.Context, alias, target string) error {
 	if !strings.Contains(alias, "@") {
 		name, err := mail.ParseDomain(alias)
@@ -179,8 +187,8 @@ func (p *Provisioner) AddAlias(ctx context.Context, alias, target string) error 
 	if err != nil {
 		return fmt.Errorf("adding alias: %w", err)
 	}
-	r, err := p.view.Recipient(ctx, to)
-	if errors.Is(err, ErrNotFound) {
+	r, home, err := p.view.holder(ctx, to)
+	if errors.Is(err, ErrNotFound) || err == nil && home.Name != d.Name {
 		return p.AddGroup(ctx, alias, []string{target})
 	} else if err != nil {
 		return err
@@ -202,9 +210,13 @@ func (p *Provisioner) DeleteAlias(ctx context.Context, alias string) error {
 	if err != nil {
 		return err
 	}
-	r, err := p.view.Recipient(ctx, a)
+	r, d, err := p.view.holder(ctx, a)
 	if err != nil {
-		return err
+		return wrap("deleting alias "+alias, err)
+	}
+	a.Domain = d.Name
+	if g := r.Group; g != nil && strings.EqualFold(g.Mail.String(), a.String()) && len(g.Members)+len(g.External) == 1 {
+		return wrap("deleting alias "+alias, p.remove(ctx, g.DN)) // what AddAlias makes for a target elsewhere
 	}
 	return wrap("deleting alias "+alias, p.tree.Modify(ctx, r.DN(), []Change{{DeleteValues, attr("mailAlternateAddress", a.String())}}))
 }
@@ -236,7 +248,7 @@ func (p *Provisioner) Set(ctx context.Context, target string, settings []string)
 		if !ok || attribute == "" {
 			return fmt.Errorf("%w: %q of a %s; write name=value with one of: %s", ErrBadSetting, s, kind, settingNames(kind))
 		}
-		if err := checkSetting(name, value); err != nil {
+		if err := checkSetting(name, value); err != nil { // before anything is written
 			return err
 		}
 		var values []string
@@ -261,9 +273,9 @@ func (p *Provisioner) find(ctx context.Context, target string) (DN, string, erro
 	if err != nil {
 		return DN{}, "", err
 	}
-	r, err := p.view.Recipient(ctx, a)
+	r, _, err := p.view.holder(ctx, a)
 	if err != nil {
-		return DN{}, "", err
+		return DN{}, "", fmt.Errorf("looking up %s: %w", target, err)
 	}
 	if r.User != nil {
 		return r.User.DN, "user", nil

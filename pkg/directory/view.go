@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"math"
 	"strconv"
 	"strings"
@@ -19,6 +18,9 @@ type ViewOptions struct {
 	// DefaultDomain completes a login without a domain; empty: the uid must be
 	// unique over all domains.
 	DefaultDomain string
+	// MailHost is the mail host that a Provisioner gives to domains for which
+	// none is named.
+	MailHost string
 }
 
 // View is the mail view over any Tree. It may be used from many goroutines and
@@ -85,7 +87,7 @@ func parseDomain(e Entry) Domain {
 	d := Domain{
 		DN:            e.DN,
 		Name:          strings.ToLower(firstOf(e.Value("sunPreferredDomain"), e.Value("o"))),
-		Aliases:       e.Values("associatedDomain"),
+		Aliases:       lower(e.Values("associatedDomain")),
 		Status:        effective(parseStatus(e.Value("inetDomainStatus")), parseStatus(e.Value("mailDomainStatus"))),
 		SmartHost:     e.Value("mailRoutingSmartHost"),
 		RoutingHosts:  e.Values("mailRoutingHosts"),
@@ -107,18 +109,26 @@ func firstOf(values ...string) string {
 
 // Recipient implements Directory.
 func (v *View) Recipient(ctx context.Context, a mail.Address) (Recipient, error) {
-	d, err := v.Domain(ctx, a.Domain)
-	if err != nil {
-		return Recipient{}, err
-	}
-	r, err := v.byAddress(ctx, d, mail.Address{Local: a.Local, Domain: d.Name}.String(), a.String())
-	if errors.Is(err, ErrNotFound) {
+	r, d, err := v.holder(ctx, a)
+	if errors.Is(err, ErrNotFound) && d.Name != "" {
 		r, err = v.byAddress(ctx, d, "@"+d.Name, "@"+a.Domain)
 	}
 	if err != nil {
 		return Recipient{}, fmt.Errorf("looking up %s: %w", a, err)
 	}
 	return r, nil
+}
+
+// holder returns the user or group that has the very address, not one that
+// takes everything at its domain, and the domain. On ErrNotFound the domain is
+// zero unless it is ours.
+func (v *View) holder(ctx context.Context, a mail.Address) (Recipient, Domain, error) {
+	d, err := v.Domain(ctx, a.Domain)
+	if err != nil {
+		return Recipient{}, Domain{}, err
+	}
+	r, err := v.byAddress(ctx, d, mail.Address{Local: a.Local, Domain: d.Name}.String(), a.String())
+	return r, d, err
 }
 
 // byAddress finds the user or group that has one of the addresses.
@@ -279,14 +289,14 @@ func parseGroup(e Entry, d Domain) Group {
 func parseQuota(v string) int64 {
 	v = strings.ToUpper(strings.TrimSpace(v))
 	unit := int64(1)
-	for suffix, u := range unitsOf() {
-		if n, ok := strings.CutSuffix(v, suffix); ok {
-			v, unit = n, u
+	if n := len(v) - 1; n >= 0 {
+		if i := strings.IndexByte("KMG", v[n]); i >= 0 {
+			v, unit = v[:n], 1<<(10*(i+1))
 		}
 	}
 	n, err := strconv.ParseInt(v, 10, 64)
 	switch {
-	case err != nil || n == QuotaDefault || n < QuotaDefault:
+	case err != nil || n <= QuotaDefault:
 		return QuotaDefault
 	case n == QuotaUnlimited:
 		return QuotaUnlimited
@@ -294,12 +304,6 @@ func parseQuota(v string) int64 {
 		return math.MaxInt64
 	}
 	return n * unit
-}
-
-func unitsOf() iter.Seq2[string, int64] {
-	return func(yield func(string, int64) bool) {
-		_ = yield("K", 1<<10) && yield("M", 1<<20) && yield("G", 1<<30)
-	}
 }
 
 func addresses(values []string) (out []mail.Address) {
@@ -323,9 +327,9 @@ func dns(values []string) (out []DN) {
 }
 
 func lower(values []string) []string {
-	out := make([]string, len(values))
-	for i, v := range values {
-		out[i] = strings.ToLower(v)
+	var out []string
+	for _, v := range values {
+		out = append(out, strings.ToLower(v))
 	}
 	return out
 }

@@ -125,6 +125,46 @@ func Run(t *testing.T, makeTree func(t *testing.T) directory.Editor) {
 			}
 		}
 	})
+	t.Run("two domains", func(t *testing.T) {
+		must(t, p.AddDomain(ctx, "example.org", ""))
+		must(t, p.AddUser(ctx, "alice@example.org", "", "other", ""))
+		must(t, p.AddAlias(ctx, "sales@example.org", "alice@example.com"))
+		r, err := v.Recipient(ctx, mail.Address{Local: "sales", Domain: "example.org"})
+		if err != nil || r.Group == nil || len(r.Group.Members) != 1 {
+			t.Errorf("an alias of a user in another domain: %+v %v", r.Group, err)
+		}
+		if err := p.AddAlias(ctx, "support@example.org", "allice@example.com"); !errors.Is(err, directory.ErrNotFound) {
+			t.Errorf("an alias of nobody: %v", err)
+		}
+		must(t, p.DeleteAlias(ctx, "sales@example.org"))
+		must(t, p.DeleteUser(ctx, "alice@example.org"))
+		must(t, p.DeleteDomain(ctx, "example.org"))
+	})
+	t.Run("catch-all", func(t *testing.T) {
+		a := directory.MustParseDN("uid=alice,ou=People,o=example.com,o=mail")
+		everything := directory.Attribute{Name: "mailAlternateAddress", Values: []string{"@example.com"}}
+		must(t, tree.Modify(ctx, a, []directory.Change{{Kind: directory.AddValues, Attribute: everything}}))
+		r, err := v.Recipient(ctx, mail.Address{Local: "nobody", Domain: "example.net"})
+		if err != nil || r.User == nil || r.User.UID != "alice" {
+			t.Errorf("%+v %v", r.User, err)
+		}
+		if err := p.Set(ctx, "nobody@example.com", []string{"quota=1M"}); !errors.Is(err, directory.ErrNotFound) {
+			t.Errorf("the holder of everything was changed under a wrong name: %v", err)
+		}
+		must(t, tree.Modify(ctx, a, []directory.Change{{Kind: directory.DeleteValues, Attribute: everything}}))
+	})
+	t.Run("alias of a domain", func(t *testing.T) {
+		bob := directory.MustParseDN("uid=bob,ou=People,o=example.com,o=mail")
+		err := tree.Modify(ctx, bob, []directory.Change{{Kind: directory.AddValues,
+			Attribute: directory.Attribute{Name: "mailAlternateAddress", Values: []string{"alice@example.net"}}}})
+		if err == nil {
+			t.Error("alice's address under the other name of her domain was given to bob")
+		}
+		must(t, p.DeleteAlias(ctx, "info@example.net"))
+		if _, err := v.Recipient(ctx, mail.Address{Local: "info", Domain: "example.com"}); !errors.Is(err, directory.ErrNotFound) {
+			t.Errorf("a deleted alias: %v", err)
+		}
+	})
 	t.Run("delete", func(t *testing.T) {
 		if err := p.DeleteDomain(ctx, "example.com"); err == nil {
 			t.Error("a domain with users was deleted")
@@ -209,6 +249,13 @@ func RunTree(t *testing.T, makeTree func(t *testing.T) directory.Editor) {
 		for range 2 { // the second time from the cache
 			must(t, tree.Bind(ctx, ann, "pw-Ann"))
 		}
+		// A password in clear is hashed, even one that looks like a scheme.
+		ben := directory.MustParseDN("cn=Ben,ou=a,o=mail")
+		must(t, tree.Modify(ctx, ben, []directory.Change{{Kind: directory.ReplaceValues, Attribute: directory.Attribute{Name: "userPassword", Values: []string{"{my}password"}}}}))
+		must(t, tree.Bind(ctx, ben, "{my}password"))
+		if err := tree.Bind(ctx, directory.MustParseDN("ou=a,o=mail"), "x"); !errors.Is(err, directory.ErrBadCredentials) {
+			t.Errorf("an entry without a password: %v", err)
+		}
 		for _, pw := range []string{"", "pw-Ben"} {
 			if err := tree.Bind(ctx, ann, pw); !errors.Is(err, directory.ErrBadCredentials) {
 				t.Errorf("password %q: %v", pw, err)
@@ -232,6 +279,10 @@ func RunTree(t *testing.T, makeTree func(t *testing.T) directory.Editor) {
 			"no such value":    {mod(directory.DeleteValues, "description", "three"), directory.NoSuchAttribute},
 			"no such attr":     {mod(directory.DeleteValues, "mail"), directory.NoSuchAttribute},
 			"RDN":              {mod(directory.DeleteValues, "cn"), directory.NotAllowedOnRDN},
+			"must":             {add("cn=x,o=mail", class), directory.ObjectClassViolation},
+			"no class":         {add("cn=x,o=mail"), directory.ObjectClassViolation},
+			"single value":     {mod(directory.ReplaceValues, "mailHost", "a.example.com", "b.example.com"), directory.ConstraintViolation},
+			"move to the root": {tree.Rename(ctx, ann, directory.RDN{{Name: "cn", Value: "ann"}}, false, &directory.DN{}), directory.NoSuchObject},
 			"modify a nothing": {tree.Modify(ctx, directory.MustParseDN("cn=x,o=mail"), nil), directory.NoSuchObject},
 		} {
 			if got := code(c.err); got != c.want {

@@ -12,12 +12,13 @@ import (
 	"mailsrv/pkg/sqlite"
 )
 
-// edit runs one change durably and empties the cache.
+// edit runs one change durably and empties the caches.
 func (d *Dir) edit(ctx context.Context, fn func(*sqlite.Tx) error) error {
 	err := d.db.Write(ctx, fn)
 	d.mu.Lock()
 	d.version++
 	clear(d.entries)
+	clear(d.pairs)
 	d.mu.Unlock()
 	if err != nil {
 		return unavailable(err)
@@ -42,8 +43,14 @@ func (d *Dir) Add(ctx context.Context, e directory.Entry) error {
 	e = setValue(e, "entryUUID", newUUID())
 	e = setValue(e, "createTimestamp", now)
 	e = setValue(e, "modifyTimestamp", now)
-	if err := prepare(&e); err != nil {
-		return err
+	for i, a := range e.Attributes {
+		if strings.EqualFold(a.Name, "userPassword") {
+			hashed, err := d.hashed(ctx, a.Values)
+			if err != nil {
+				return err
+			}
+			e.Attributes[i].Values = hashed
+		}
 	}
 	return d.edit(ctx, func(tx *sqlite.Tx) error { return insert(tx, e) })
 }
@@ -56,20 +63,11 @@ func insert(tx *sqlite.Tx, e directory.Entry) error {
 		}
 		return err
 	}
-	if parent != "" {
-		if _, found, err := get(tx, parent); err != nil || !found {
-			if err == nil {
-				err = result(directory.NoSuchObject, "%s, above it, does not exist", e.DN.Parent())
-			}
-			return err
-		}
-	} else if n := 0; true { // a suffix: the first entry of a tree
-		if _, err := tx.Get("SELECT count(*) FROM entry WHERE parent=''", nil, &n); err != nil {
-			return err
-		}
-		if n > 0 {
-			return result(directory.NoSuchObject, "%s is under no suffix of this directory", e.DN)
-		}
+	if err := checkParent(tx, e.DN.Parent()); err != nil {
+		return err
+	}
+	if err := directory.CheckEntry(e); err != nil {
+		return err
 	}
 	raw, err := encode(e)
 	if err != nil {
@@ -80,6 +78,19 @@ func insert(tx *sqlite.Tx, e directory.Entry) error {
 		return err
 	}
 	return index(tx, id, e)
+}
+
+// checkParent wants the entry above to exist. The first entry of an empty
+// directory needs none: it is the suffix, however deep its DN.
+func checkParent(tx *sqlite.Tx, parent directory.DN) error {
+	var one int
+	if found, err := tx.Get("SELECT 1 FROM entry WHERE path=?", []any{pathOf(parent)}, &one); err != nil || found {
+		return err
+	}
+	if found, err := tx.Get("SELECT 1 FROM entry LIMIT 1", nil, &one); err != nil || !found {
+		return err
+	}
+	return result(directory.NoSuchObject, "%q, above it, does not exist", parent)
 }
 
 // index writes the entry's values anew, and refuses those that another entry
@@ -105,61 +116,15 @@ func index(tx *sqlite.Tx, id int64, e directory.Entry) error {
 	return nil
 }
 
-// addressAttributes share one space of values: an address leads to one entry.
-func addressAttributes() []string {
-	return []string{"mail", "mailalternateaddress", "mailequivalentaddress"}
-}
-
-// checkUnique keeps addresses, domain names and the uids of a domain unique
-// (schema.md section 1: two matches are prevented on write).
-func checkUnique(tx *sqlite.Tx, id int64, e directory.Entry) error {
-	taken := func(attr, value string, under string) error {
-		return tx.Query("SELECT path FROM value JOIN entry ON id=entry WHERE attr=? AND value=? AND id<>?", []any{attr, value, id},
-			func(scan func(...any) error) error {
-				var path string
-				if err := scan(&path); err != nil {
-					return err
-				}
-				if strings.HasPrefix(path, under) {
-					return result(directory.ConstraintViolation, "%s %q is already taken", attr, value)
-				}
-				return nil
-			})
-	}
-	check := func(attrs, others []string, under string) error {
-		for _, attr := range attrs {
-			for _, v := range e.Values(attr) {
-				for _, other := range others {
-					if err := taken(other, normal(v), under); err != nil {
-						return err
-					}
-				}
-			}
-		}
-		return nil
-	}
-	if err := check(addressAttributes(), addressAttributes(), ""); err != nil {
-		return err
-	}
-	if e.HasClass("mailDomain") {
-		names := []string{"sunpreferreddomain", "associateddomain"}
-		if err := check(names, names, ""); err != nil {
-			return err
-		}
-	}
-	if e.HasClass("inetMailUser") && len(e.DN.RDNs) > 2 {
-		// The domain's node is two levels above: uid=x,ou=People,o=domain.
-		return check([]string{"uid"}, []string{"uid"}, pathOf(e.DN.Parent().Parent()))
-	}
-	return nil
-}
-
 // Modify implements directory.Editor.
 func (d *Dir) Modify(ctx context.Context, dn directory.DN, changes []directory.Change) error {
 	changes = slices.Clone(changes)
 	for i, c := range changes { // hashing takes 50 ms: not on the writer
 		if strings.EqualFold(c.Name, "userPassword") && c.Kind != directory.DeleteValues {
-			changes[i].Values = hashed(c.Values)
+			var err error
+			if changes[i].Values, err = d.hashed(ctx, c.Values); err != nil {
+				return err
+			}
 		}
 		if operational(c.Name) {
 			return result(directory.ConstraintViolation, "%s is kept by the server", c.Name)
@@ -185,7 +150,7 @@ func (d *Dir) Modify(ctx context.Context, dn directory.DN, changes []directory.C
 			}
 		}
 		e = setValue(e, "modifyTimestamp", stamp())
-		if err := prepare(&e); err != nil {
+		if err := directory.CheckEntry(e); err != nil {
 			return err
 		}
 		return update(tx, s.id, e)
@@ -271,27 +236,22 @@ func ensureValue(e directory.Entry, name, v string) directory.Entry {
 	return setValue(e, name, append(slices.Clone(e.Values(name)), v)...)
 }
 
-// prepare checks an entry's form and hashes its clear passwords.
-func prepare(e *directory.Entry) error {
-	if len(e.Values("objectClass")) == 0 {
-		return result(directory.ObjectClassViolation, "an entry needs an objectClass")
-	}
-	for i, a := range e.Attributes {
-		if strings.EqualFold(a.Name, "userPassword") {
-			e.Attributes[i].Values = hashed(a.Values)
-		}
-	}
-	return nil
-}
-
-func hashed(values []string) []string {
-	out := make([]string, len(values))
+// hashed returns the values of userPassword with those in clear as hashes. It
+// takes its turn among the binds: each hash takes a core and 19 MiB.
+func (d *Dir) hashed(ctx context.Context, values []string) ([]string, error) {
+	out := slices.Clone(values)
 	for i, v := range values {
-		if out[i] = v; !directory.IsHashed(v) {
-			out[i] = directory.HashPassword(v)
+		if directory.IsHashed(v) {
+			continue
+		}
+		if v == "" {
+			return nil, result(directory.ConstraintViolation, "an empty password")
+		}
+		if err := d.turn(ctx, func() { out[i] = directory.HashPassword(v) }); err != nil {
+			return nil, err
 		}
 	}
-	return out
+	return out, nil
 }
 
 // Delete implements directory.Editor.
@@ -339,11 +299,10 @@ func (d *Dir) Rename(ctx context.Context, dn directory.DN, rdn directory.RDN, de
 				return err
 			}
 		}
-		if _, found, err := get(tx, pathOf(parent)); err != nil || !found && !parent.IsRoot() {
-			if err == nil {
-				err = result(directory.NoSuchObject, "%s does not exist", parent)
+		if !parent.Equal(dn.Parent()) { // a suffix has no parent to be checked, and stays
+			if err := checkParent(tx, parent); err != nil {
+				return err
 			}
-			return err
 		}
 		return rename(tx, s, to, deleteOld)
 	})
@@ -381,6 +340,9 @@ func rename(tx *sqlite.Tx, s stored, to directory.DN, deleteOld bool) error {
 	e.DN = to
 	for _, av := range to.RDNs[0] {
 		e = ensureValue(e, av.Name, av.Value)
+	}
+	if err := directory.CheckEntry(e); err != nil {
+		return err
 	}
 	if err := update(tx, s.id, setValue(e, "modifyTimestamp", stamp())); err != nil {
 		return err

@@ -11,11 +11,9 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"iter"
 	"log/slog"
 	"runtime"
 	"slices"
@@ -57,11 +55,15 @@ type Dir struct {
 	mu      sync.Mutex
 	proved  map[string][sha256.Size]byte // DN -> MAC of stored values and password
 	entries map[string]stored            // path -> entry, emptied by every write
+	pairs   map[pair][]stored            // who has a value; emptied by every write
 	version uint64                       // counts writes: a read older than one is not cached
 }
 
+// stored is an entry as it lies in the database. Its entry is shared by the
+// caches and their readers, who must not change it.
 type stored struct {
 	id    int64
+	path  string
 	entry directory.Entry
 }
 
@@ -81,7 +83,7 @@ func Open(ctx context.Context, path string, o Options) (*Dir, error) {
 		return nil, fmt.Errorf("opening directory: %w", err)
 	}
 	d := &Dir{db: db, hashes: make(chan struct{}, runtime.GOMAXPROCS(0)),
-		proved: map[string][sha256.Size]byte{}, entries: map[string]stored{}}
+		proved: map[string][sha256.Size]byte{}, entries: map[string]stored{}, pairs: map[pair][]stored{}}
 	_, _ = rand.Read(d.key[:]) // never fails since Go 1.24
 	return d, nil
 }
@@ -144,17 +146,14 @@ func (d *Dir) Bind(ctx context.Context, dn directory.DN, password string) error 
 	if ok && hmac.Equal(known[:], sum[:]) && len(values) > 0 {
 		return nil
 	}
-	if len(values) == 0 {
-		values = []string{dummyHash} // an unknown user costs what a wrong password does
+	check := values
+	if len(check) == 0 {
+		check = []string{dummyHash} // an unknown user costs what a wrong password does
 	}
-	select {
-	case d.hashes <- struct{}{}:
-	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", directory.ErrUnavailable, ctx.Err())
+	if err := d.turn(ctx, func() { ok = directory.CheckPassword(check, password) }); err != nil {
+		return err
 	}
-	ok = directory.CheckPassword(values, password)
-	<-d.hashes
-	if !ok || !found {
+	if !ok || len(values) == 0 {
 		return bad
 	}
 	d.mu.Lock()
@@ -163,6 +162,18 @@ func (d *Dir) Bind(ctx context.Context, dn directory.DN, password string) error 
 	}
 	d.proved[path] = sum
 	d.mu.Unlock()
+	return nil
+}
+
+// turn runs work, which hashes a password, when a core is free for it.
+func (d *Dir) turn(ctx context.Context, work func()) error {
+	select {
+	case d.hashes <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", directory.ErrUnavailable, ctx.Err())
+	}
+	defer func() { <-d.hashes }()
+	work()
 	return nil
 }
 
@@ -205,6 +216,7 @@ func (d *Dir) keep(path string, s stored, version uint64) {
 }
 
 func get(tx *sqlite.Tx, path string) (s stored, found bool, err error) {
+	s.path = path
 	var raw []byte
 	found, err = tx.Get("SELECT id, content FROM entry WHERE path=?", []any{path}, &s.id, &raw)
 	if err == nil && found {
@@ -218,131 +230,4 @@ func unavailable(err error) error {
 		return err
 	}
 	return fmt.Errorf("%w: %w", directory.ErrUnavailable, err)
-}
-
-// Search implements directory.Tree.
-func (d *Dir) Search(ctx context.Context, q directory.Query) iter.Seq2[directory.Entry, error] {
-	return func(yield func(directory.Entry, error) bool) {
-		found, err := d.search(ctx, q)
-		for _, e := range found {
-			if !yield(project(e, q), nil) {
-				return
-			}
-		}
-		if err != nil {
-			yield(directory.Entry{}, err)
-		}
-	}
-}
-
-// search collects what matches: a reader is held no longer than that takes,
-// however slowly the caller takes the entries.
-func (d *Dir) search(ctx context.Context, q directory.Query) (out []directory.Entry, err error) {
-	if q.Scope == directory.ScopeBase {
-		s, found, err := d.load(ctx, q.Base)
-		if err != nil || !found {
-			return nil, errors.Join(err, missing(found))
-		}
-		if matches(s.entry, q.Filter) == yes {
-			out = append(out, s.entry)
-		}
-		return out, nil
-	}
-	base := pathOf(q.Base)
-	err = d.db.Read(ctx, func(tx *sqlite.Tx) error {
-		if !q.Base.IsRoot() {
-			var one int
-			if found, err := tx.Get("SELECT 1 FROM entry WHERE path=?", []any{base}, &one); err != nil || !found {
-				return errors.Join(err, missing(found))
-			}
-		}
-		c := collector{q: q, base: base, seen: map[int64]bool{}}
-		defer func() { out = c.out }()
-		if pairs, ok := candidates(q.Filter); ok {
-			for _, p := range pairs {
-				if err := tx.Query("SELECT id, path, parent, content FROM value JOIN entry ON id=entry WHERE attr=? AND value=?",
-					[]any{p.attr, p.value}, c.row); err != nil {
-					return err
-				}
-			}
-			return nil
-		}
-		if q.Scope == directory.ScopeOne {
-			return tx.Query("SELECT id, path, parent, content FROM entry WHERE parent=?", []any{base}, c.row)
-		}
-		return tx.Query("SELECT id, path, parent, content FROM entry WHERE path>=? AND path<?", []any{base, base + "\xff"}, c.row)
-	})
-	if err != nil {
-		return out, unavailable(err)
-	}
-	return out, nil
-}
-
-// collector takes the rows of a search's candidates.
-type collector struct {
-	q    directory.Query
-	base string
-	seen map[int64]bool
-	out  []directory.Entry
-}
-
-func (c *collector) row(scan func(...any) error) error {
-	var id int64
-	var path, parent string
-	var raw sql.RawBytes
-	if err := scan(&id, &path, &parent, &raw); err != nil {
-		return err
-	}
-	if c.seen[id] || !strings.HasPrefix(path, c.base) || c.q.Scope == directory.ScopeOne && parent != c.base {
-		return nil
-	}
-	c.seen[id] = true
-	e, err := decode(raw)
-	if err != nil || matches(e, c.q.Filter) != yes {
-		return err
-	}
-	if c.q.SizeLimit > 0 && len(c.out) == c.q.SizeLimit {
-		return &directory.ResultError{Code: directory.SizeLimitExceeded, Text: "size limit exceeded"}
-	}
-	c.out = append(c.out, e)
-	return nil
-}
-
-func missing(found bool) error {
-	if found {
-		return nil
-	}
-	return &directory.ResultError{Code: directory.NoSuchObject, Text: "no such object"}
-}
-
-// operational attributes are returned only when they are asked for.
-func operational(name string) bool {
-	switch strings.ToLower(name) {
-	case "entryuuid", "createtimestamp", "modifytimestamp":
-		return true
-	}
-	return false
-}
-
-// project keeps the attributes that were asked for. The values are copied: the
-// entry may be in the cache.
-func project(e directory.Entry, q directory.Query) directory.Entry {
-	users, ops := len(q.Attributes) == 0, false
-	for _, a := range q.Attributes {
-		users, ops = users || a == "*", ops || a == "+"
-	}
-	out := directory.Entry{DN: e.DN}
-	for _, a := range e.Attributes {
-		op := operational(a.Name)
-		named := slices.ContainsFunc(q.Attributes, func(n string) bool { return strings.EqualFold(n, a.Name) })
-		if !named && !(users && !op) && !(ops && op) {
-			continue
-		}
-		kept := directory.Attribute{Name: a.Name}
-		if !q.TypesOnly {
-			kept.Values = slices.Clone(a.Values)
-		}
-		out.Attributes = append(out.Attributes, kept)
-	}
-	return out
 }

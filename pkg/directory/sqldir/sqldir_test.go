@@ -1,9 +1,12 @@
 package sqldir
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/sync/errgroup"
 
 	"mailsrv/pkg/directory"
 	"mailsrv/pkg/directory/directorytest"
@@ -28,7 +31,9 @@ func TestDirectory(t *testing.T) {
 	directorytest.Run(t, func(t *testing.T) directory.Editor { return openDir(t) })
 }
 
-func BenchmarkRecipient(b *testing.B) {
+// populated returns a directory with n users of example.com.
+func populated(b *testing.B, n int) (*Dir, *directory.View) {
+	b.Helper()
 	d := openDir(b)
 	o := directory.ViewOptions{Base: directorytest.Base(), DefaultDomain: "example.com"}
 	p := directory.NewProvisioner(d, o)
@@ -38,19 +43,102 @@ func BenchmarkRecipient(b *testing.B) {
 	if err := p.AddDomain(b.Context(), "example.com", ""); err != nil {
 		b.Fatal(err)
 	}
-	const n = 1000
 	hash := directory.HashPassword("x")
+	var g errgroup.Group
+	g.SetLimit(100) // they share commits
 	for i := range n {
-		if err := p.AddUser(b.Context(), fmt.Sprintf("u%04d@example.com", i), "", hash, ""); err != nil {
-			b.Fatal(err)
+		g.Go(func() error { return p.AddUser(b.Context(), address(i), "", hash, "") })
+	}
+	if err := g.Wait(); err != nil {
+		b.Fatal(err)
+	}
+	return d, directory.NewView(d, o)
+}
+
+func address(i int) string { return fmt.Sprintf("u%04d@example.com", i) }
+
+func BenchmarkRecipient(b *testing.B) {
+	const n = 10_000
+	d, v := populated(b, n)
+	for name, forget := range map[string]bool{"cached": false, "read": true} {
+		b.Run(name, func(b *testing.B) {
+			i := 0
+			for b.Loop() {
+				if i++; forget {
+					clear(d.pairs)
+				}
+				a, _ := mail.ParseAddress(address(i % 1000))
+				if _, err := v.Recipient(b.Context(), a); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	b.Run("equality", func(b *testing.B) {
+		i := 0
+		for b.Loop() {
+			i++
+			clear(d.pairs)
+			q := directory.Query{Base: directorytest.Base(), Scope: directory.ScopeSubtree, Filter: directory.Equal("mail", address(i%n))}
+			for _, err := range d.Search(b.Context(), q) {
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+	})
+	b.Run("bind", func(b *testing.B) {
+		dn := directory.MustParseDN("uid=u0001,ou=People,o=example.com,o=mail")
+		for b.Loop() {
+			if err := d.Bind(b.Context(), dn, "x"); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+// TestSuffixOfSeveralLevels: the first entry is the suffix, and the only one.
+func TestSuffixOfSeveralLevels(t *testing.T) {
+	d := openDir(t)
+	o := directory.ViewOptions{Base: directory.MustParseDN("dc=mail,dc=example,dc=com")}
+	p := directory.NewProvisioner(d, o)
+	for range 2 {
+		if err := p.EnsureBase(t.Context()); err != nil {
+			t.Fatal(err)
 		}
 	}
-	v := directory.NewView(d, o)
-	i := 0
-	for b.Loop() {
-		i = (i + 1) % n
-		if _, err := v.Recipient(b.Context(), mail.Address{Local: fmt.Sprintf("u%04d", i), Domain: "example.com"}); err != nil {
-			b.Fatal(err)
+	if err := p.AddDomain(t.Context(), "example.com", ""); err != nil {
+		t.Fatal(err)
+	}
+	other := directory.Entry{DN: directory.MustParseDN("o=x"), Attributes: []directory.Attribute{{Name: "objectClass", Values: []string{"organization"}}}}
+	if err := d.Add(t.Context(), other); !errors.Is(err, directory.ErrNotFound) {
+		t.Errorf("a second suffix: %v", err)
+	}
+}
+
+// TestWritesAreSeenAtOnce: no cache outlives a change of what it holds.
+func TestWritesAreSeenAtOnce(t *testing.T) {
+	d := openDir(t)
+	p := directory.NewProvisioner(d, directory.ViewOptions{Base: directorytest.Base()})
+	ctx := t.Context()
+	for _, err := range []error{p.EnsureBase(ctx), p.AddDomain(ctx, "example.com", ""), p.AddUser(ctx, "a@example.com", "", "one", "")} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	a := mail.Address{Local: "b", Domain: "example.com"}
+	for range 3 {
+		if _, err := p.Recipient(ctx, a); !errors.Is(err, directory.ErrNotFound) {
+			t.Fatalf("before: %v", err)
+		}
+		if err := p.AddAlias(ctx, "b@example.com", "a@example.com"); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := p.Recipient(ctx, a); err != nil || r.User.UID != "a" {
+			t.Fatalf("after: %v", err)
+		}
+		if err := p.DeleteAlias(ctx, "b@example.com"); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
