@@ -179,7 +179,11 @@ func Dial(ctx context.Context, c config.Config) (*ldapclient.Client, error) {
 // View says where the configuration's domains are.
 func View(c config.Config) (directory.ViewOptions, error) {
 	base, err := directory.ParseDN(c.Directory.Suffix)
-	return directory.ViewOptions{Base: base, DefaultDomain: c.Directory.DefaultDomain}, err
+	host := c.Hostname
+	if len(c.Store.Hosts) > 0 {
+		host = c.Store.Hosts[0]
+	}
+	return directory.ViewOptions{Base: base, DefaultDomain: c.Directory.DefaultDomain, MailHost: strings.ToLower(host)}, err
 }
 
 // directory is the mail view of tree for one role, which is counted.
