@@ -33,8 +33,8 @@ type Options struct {
 	// ProxyFrom are the networks whose connections begin with a PROXY header
 	// (version 2). From anywhere else one is never believed.
 	ProxyFrom []netip.Prefix
-	// PerIP and Total bound the connections open at once. Loopback and
-	// ProxyFrom are not bound by PerIP.
+	// PerIP and Total bound the connections open at once; one IP is an IPv4
+	// address or an IPv6 /64. Loopback and ProxyFrom are not bound by PerIP.
 	PerIP, Total int
 	// HandshakeTimeout bounds the PROXY header and the TLS handshake; 0: 10 s.
 	HandshakeTimeout time.Duration
@@ -95,7 +95,7 @@ func Serve(ctx context.Context, ln net.Listener, o Options, serve func(ctx conte
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &server{o: o, serve: serve, conns: map[net.Conn]netip.Addr{}, perIP: map[netip.Addr]int{}}
+	s := &server{o: o, serve: serve, conns: map[net.Conn]netip.Prefix{}, perIP: map[netip.Prefix]int{}}
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
 	err := s.accept(ctx, ln)
 	s.drain()
@@ -108,8 +108,8 @@ type server struct {
 	wg    sync.WaitGroup
 
 	mu    sync.Mutex
-	conns map[net.Conn]netip.Addr
-	perIP map[netip.Addr]int
+	conns map[net.Conn]netip.Prefix
+	perIP map[netip.Prefix]int
 }
 
 func (s *server) accept(ctx context.Context, ln net.Listener) error {
@@ -153,6 +153,16 @@ func peerAddr(c net.Conn) netip.Addr {
 	return netip.Addr{}
 }
 
+// source is what counts as one IP: a host has the whole of its IPv6 /64.
+func source(a netip.Addr) netip.Prefix {
+	bits := 32
+	if a.Is6() {
+		bits = 64
+	}
+	p, _ := a.Prefix(bits)
+	return p
+}
+
 func (s *server) trusted(a netip.Addr) bool {
 	return slices.ContainsFunc(s.o.ProxyFrom, func(p netip.Prefix) bool { return p.Contains(a) })
 }
@@ -160,26 +170,27 @@ func (s *server) trusted(a netip.Addr) bool {
 // admit counts the connection, unless that would be over a limit.
 func (s *server) admit(c net.Conn) bool {
 	a := peerAddr(c)
+	from := source(a)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	over := s.o.Total > 0 && len(s.conns) >= s.o.Total ||
-		s.o.PerIP > 0 && s.perIP[a] >= s.o.PerIP && a.IsValid() && !a.IsLoopback() && !s.trusted(a)
+		s.o.PerIP > 0 && s.perIP[from] >= s.o.PerIP && a.IsValid() && !a.IsLoopback() && !s.trusted(a)
 	if over {
 		s.o.Log.Warn("connection refused", "door", s.o.Name, "peer", a.String(), "err", "connection limit")
 		return false
 	}
-	s.conns[c] = a
-	s.perIP[a]++
+	s.conns[c] = from
+	s.perIP[from]++
 	return true
 }
 
 func (s *server) forget(c net.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	a := s.conns[c]
+	from := s.conns[c]
 	delete(s.conns, c)
-	if s.perIP[a]--; s.perIP[a] <= 0 {
-		delete(s.perIP, a)
+	if s.perIP[from]--; s.perIP[from] <= 0 {
+		delete(s.perIP, from)
 	}
 }
 
@@ -277,8 +288,12 @@ func peerAddrPort(a net.Addr) netip.AddrPort {
 }
 
 // ProxiedTLS reports whether a trusted proxy said that the client's own
-// connection is encrypted.
-func ProxiedTLS(c net.Conn) bool { return len(tlv(c, proxyproto.PP2_TYPE_SSL)) > 0 }
+// connection is encrypted. The field alone does not say so: proxies send it for
+// plain clients too, with its first bit (PP2_CLIENT_SSL) clear.
+func ProxiedTLS(c net.Conn) bool {
+	v := tlv(c, proxyproto.PP2_TYPE_SSL)
+	return len(v) > 0 && v[0]&1 != 0
+}
 
 // ProxiedTrace returns the trace id that a trusted proxy passed on, or "".
 func ProxiedTrace(c net.Conn) string { return string(tlv(c, TraceTLV)) }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -156,5 +157,45 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 		}
 		u.(*net.UnixListener).SetUnlinkOnClose(false)
 		u.Close()
+	}
+}
+
+func TestProxiedTLSNeedsItsBit(t *testing.T) {
+	for name, c := range map[string]struct {
+		value []byte
+		want  string
+	}{
+		"encrypted": {[]byte{1, 0, 0, 0, 0}, "true\n"}, "plain": {[]byte{0, 0, 0, 0, 1}, "false\n"}, "absent": {nil, "false\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			header := proxyproto.HeaderProxyFromAddrs(2, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 9), Port: 99}, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 143})
+			if c.value != nil {
+				if err := header.SetTLVs([]proxyproto.TLV{{Type: proxyproto.PP2_TYPE_SSL, Value: c.value}}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			addr, stop := start(t, Options{ProxyFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}, func(_ context.Context, conn net.Conn) {
+				defer conn.Close()
+				fmt.Fprintln(conn, ProxiedTLS(conn))
+			})
+			defer stop()
+			conn := dial(t, addr)
+			if _, err := header.WriteTo(conn); err != nil {
+				t.Fatal(err)
+			}
+			if line, _ := bufio.NewReader(conn).ReadString('\n'); line != c.want {
+				t.Errorf("%q, want %q", line, c.want)
+			}
+		})
+	}
+}
+
+func TestSourceIsOneHost(t *testing.T) {
+	for in, want := range map[string]string{
+		"192.0.2.9": "192.0.2.9/32", "2001:db8::1": "2001:db8::/64", "2001:db8::ffff:1": "2001:db8::/64", "2001:db8:0:1::1": "2001:db8:0:1::/64",
+	} {
+		if got := source(netip.MustParseAddr(in)).String(); got != want {
+			t.Errorf("%s: %s, want %s", in, got, want)
+		}
 	}
 }
