@@ -154,7 +154,7 @@ func (q *Queue) Flush(ctx context.Context, ids ...int64) error {
 			return err
 		}
 		for _, id := range ids {
-			if _, _, err := tx.Exec("UPDATE recipients SET next=? WHERE entry=? AND state=0", now.UnixMilli(), id); err != nil {
+			if _, _, err := tx.Exec("UPDATE recipients SET next=? WHERE entry=? AND +state=0", now.UnixMilli(), id); err != nil {
 				return err
 			}
 		}
@@ -190,7 +190,7 @@ func (q *Queue) refresh(ctx context.Context, now time.Time) error {
 
 // Hold stops the attempts for the pending recipients of an entry. ErrNoEntry.
 func (q *Queue) Hold(ctx context.Context, id int64) error {
-	return q.move(ctx, id, "UPDATE recipients SET state=1 WHERE entry=? AND state=0")
+	return q.move(ctx, id, "UPDATE recipients SET state=1 WHERE entry=? AND +state=0")
 }
 
 // Release undoes Hold; the recipients are due at once. ErrNoEntry.

@@ -267,7 +267,8 @@ func (q *Queue) load(ctx context.Context, k flightKey, now time.Time) (e entryRo
 		if e, found, err = find(tx, k.entry); err != nil || !found {
 			return err
 		}
-		err := tx.Query("SELECT "+recipientColumns+" FROM recipients WHERE entry=? AND destination=? AND state=0 AND next<=? ORDER BY n",
+		// The plus signs keep SQLite from the index of the whole destination.
+		err := tx.Query("SELECT "+recipientColumns+" FROM recipients WHERE entry=? AND +destination=? AND +state=0 AND +next<=? ORDER BY n",
 			[]any{k.entry, k.destination, now.UnixMilli()}, func(scan func(...any) error) error {
 				r, err := scanRecipient(scan)
 				rows = append(rows, r)
