@@ -65,7 +65,16 @@ func (dn DN) String() string { return dn.format(false) }
 // in lower case with white space folded, the values of an RDN in order.
 func (dn DN) Normal() string { return dn.format(true) }
 
-func foldValue(s string) string { return strings.ToLower(strings.Join(strings.Fields(s), " ")) }
+// Fold returns the form under which values are compared without regard to case
+// and runs of white space (caseIgnoreMatch, RFC 4517 §4.2.11).
+func Fold(s string) string {
+	for i := range len(s) {
+		if c := s[i]; c <= ' ' || c >= 0x7f || c >= 'A' && c <= 'Z' {
+			return strings.ToLower(strings.Join(strings.Fields(s), " "))
+		}
+	}
+	return s // it is in that form: most are
+}
 
 func (dn DN) format(normal bool) string {
 	var b strings.Builder
@@ -81,11 +90,17 @@ func (dn DN) format(normal bool) string {
 // String returns the RDN as RFC 4514 §2.3 writes it.
 func (rdn RDN) String() string { return rdn.format(false) }
 
+// Normal returns a form in which equal RDNs are equal strings, as DN's.
+func (rdn RDN) Normal() string { return rdn.format(true) }
+
 func (rdn RDN) format(normal bool) string {
+	if len(rdn) == 1 && normal {
+		return Fold(rdn[0].Name) + "=" + EscapeDNValue(Fold(rdn[0].Value))
+	}
 	parts := make([]string, len(rdn))
 	for i, av := range rdn {
 		if normal {
-			av = AttributeValue{foldValue(av.Name), foldValue(av.Value)}
+			av = AttributeValue{Fold(av.Name), Fold(av.Value)}
 		}
 		parts[i] = av.Name + "=" + EscapeDNValue(av.Value)
 	}
@@ -97,6 +112,9 @@ func (rdn RDN) format(normal bool) string {
 
 // EscapeDNValue escapes a value for use in a DN string (RFC 4514 §2.4).
 func EscapeDNValue(s string) string {
+	if !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune(`,+"\<>;=#`, r) }) {
+		return s
+	}
 	var b strings.Builder
 	for i := range len(s) {
 		c := s[i]

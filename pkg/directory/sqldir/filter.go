@@ -15,11 +15,7 @@ const (
 	yes
 )
 
-// normal is the form under which values are compared: case and runs of white
-// space do not matter, as in caseIgnoreMatch.
-func normal(v string) string { return strings.ToLower(strings.Join(strings.Fields(v), " ")) }
-
-// normalOf is normal, but for values that are DNs.
+// normalOf is the form under which values of the attribute are compared.
 func normalOf(attr, v string) string {
 	switch strings.ToLower(attr) {
 	case "uniquemember", "member", "owner", "memberof", "manager", "seealso":
@@ -29,7 +25,7 @@ func normalOf(attr, v string) string {
 	case "userpassword":
 		return v
 	}
-	return normal(v)
+	return directory.Fold(v)
 }
 
 func of(b bool) truth {

@@ -96,7 +96,7 @@ func (d *Dir) Close() error { return d.db.Close() }
 func pathOf(dn directory.DN) string {
 	var b strings.Builder
 	for _, rdn := range slices.Backward(dn.RDNs) {
-		b.WriteString(directory.DN{RDNs: []directory.RDN{rdn}}.Normal())
+		b.WriteString(rdn.Normal())
 		b.WriteByte(0)
 	}
 	return b.String()

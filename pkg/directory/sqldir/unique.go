@@ -20,7 +20,7 @@ func domainAttributes() []string { return []string{"sunpreferreddomain", "associ
 func checkUnique(tx *sqlite.Tx, id int64, e directory.Entry) error {
 	for _, attr := range addressAttributes() {
 		for _, v := range e.Values(attr) {
-			variants, err := underEveryName(tx, normal(v))
+			variants, err := underEveryName(tx, directory.Fold(v))
 			if err != nil {
 				return err
 			}
@@ -34,7 +34,7 @@ func checkUnique(tx *sqlite.Tx, id int64, e directory.Entry) error {
 	if e.HasClass("mailDomain") {
 		for _, attr := range domainAttributes() {
 			for _, v := range e.Values(attr) {
-				if err := untaken(tx, id, domainAttributes(), normal(v), ""); err != nil {
+				if err := untaken(tx, id, domainAttributes(), directory.Fold(v), ""); err != nil {
 					return err
 				}
 			}
@@ -48,7 +48,7 @@ func checkUnique(tx *sqlite.Tx, id int64, e directory.Entry) error {
 		return err
 	}
 	for _, v := range e.Values("uid") {
-		if err := untaken(tx, id, []string{"uid"}, normal(v), domain); err != nil {
+		if err := untaken(tx, id, []string{"uid"}, directory.Fold(v), domain); err != nil {
 			return err
 		}
 	}
@@ -98,7 +98,7 @@ func underEveryName(tx *sqlite.Tx, address string) ([]string, error) {
 				}
 				for _, attr := range domainAttributes() {
 					for _, name := range e.Values(attr) {
-						if name = normal(name); name != domain {
+						if name = directory.Fold(name); name != domain {
 							variants = append(variants, local+name)
 						}
 					}
