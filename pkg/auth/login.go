@@ -100,8 +100,11 @@ func (l *Logins) verify(ctx context.Context, c Client, mechanism, authzid, authc
 		return Identity{}, ErrBadCredentials
 	}
 	addr := c.Addr.Addr().Unmap()
-	if err := l.throttle.wait(ctx, addr, authcid); err != nil {
-		return Identity{}, err
+	free := l.unthrottled(addr, c.hop(), authcid)
+	if !free {
+		if err := l.throttle.check(addr); err != nil {
+			return Identity{}, err
+		}
 	}
 	id := Identity{Login: authcid, Mechanism: mechanism}
 	var err error
@@ -120,7 +123,9 @@ func (l *Logins) verify(ctx context.Context, c Client, mechanism, authzid, authc
 		id.User, err = l.o.Directory.Verify(ctx, authcid, password)
 	}
 	if errors.Is(err, ErrBadCredentials) {
-		l.throttle.failed(addr, authcid)
+		if !free {
+			l.throttle.failed(ctx, addr, authcid)
+		}
 		return Identity{}, err
 	}
 	if err != nil {
@@ -139,9 +144,27 @@ func (l *Logins) verify(ctx context.Context, c Client, mechanism, authzid, authc
 	return id, nil
 }
 
+// unthrottled reports whether failures are not held against addr: it is
+// loopback or a proxy's own, or a proxy logs in on behalf of clients there, whom
+// it slows down itself. Many users fail through one proxy.
+func (l *Logins) unthrottled(addr, hop netip.Addr, authcid string) bool {
+	if addr.IsLoopback() || !addr.IsValid() {
+		return true
+	}
+	if _, ok := l.proxy(authcid, hop); ok {
+		return true
+	}
+	return slices.ContainsFunc(l.o.Proxies, func(p Proxy) bool { return p.from(addr) })
+}
+
+// from reports whether addr is in the proxy's networks.
+func (p Proxy) from(addr netip.Addr) bool {
+	return slices.ContainsFunc(p.Networks, func(n netip.Prefix) bool { return n.Contains(addr) })
+}
+
 func (l *Logins) proxy(name string, addr netip.Addr) (Proxy, bool) {
 	for _, p := range l.o.Proxies {
-		if p.Name == name && slices.ContainsFunc(p.Networks, func(n netip.Prefix) bool { return n.Contains(addr) }) {
+		if p.Name == name && p.from(addr) {
 			return p, true
 		}
 	}
@@ -181,6 +204,7 @@ func (e *plainExchange) Next(ctx context.Context, response []byte) ([]byte, bool
 	}
 	parts := bytes.Split(response, []byte{0})
 	if len(parts) != 3 || len(parts[1]) == 0 {
+		e.l.o.Observe("PLAIN", "malformed")
 		return nil, false, fmt.Errorf("%w: PLAIN", ErrMalformed)
 	}
 	var err error
@@ -210,6 +234,7 @@ func (e *loginExchange) Next(ctx context.Context, response []byte) ([]byte, bool
 		return []byte("Password:"), false, nil
 	}
 	if bytes.IndexByte(response, 0) >= 0 || bytes.IndexByte(e.name, 0) >= 0 {
+		e.l.o.Observe("LOGIN", "malformed")
 		return nil, false, fmt.Errorf("%w: LOGIN", ErrMalformed)
 	}
 	var err error

@@ -134,10 +134,88 @@ func TestThrottle(t *testing.T) {
 			l.Login(t.Context(), client("192.0.2."+string(rune('1'+i)), true), "alice", "x")
 		}
 		start := time.Now()
-		if _, err := l.Login(t.Context(), client("192.0.2.77", true), "alice", "secret"); err != nil || time.Since(start) < firstDelay {
-			t.Errorf("a guessed account answers after %v, %v", time.Since(start), err)
+		l.Login(t.Context(), client("192.0.2.78", true), "alice", "x")
+		if d := time.Since(start); d != 4*firstDelay {
+			t.Errorf("a guess at a guessed account is answered after %v", d)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		start = time.Now()
+		if _, err := l.Login(ctx, client("192.0.2.79", true), "alice", "x"); !errors.Is(err, ErrBadCredentials) || time.Since(start) > 0 {
+			t.Errorf("a drained login waits %v, %v", time.Since(start), err)
+		}
+		if _, err := l.Login(t.Context(), client("192.0.2.77", true), "alice", "secret"); err != nil || time.Since(start) > 0 {
+			t.Errorf("the right password waits %v for what others did, %v", time.Since(start), err)
 		}
 	})
+}
+
+func TestThrottleDay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := New(Options{Directory: &people{status: directory.Active}})
+		for range perDay {
+			if _, err := l.Login(t.Context(), client("192.0.2.1", true), time.Now().String(), "x"); !errors.Is(err, ErrBadCredentials) {
+				t.Fatal(err)
+			}
+			time.Sleep(10 * time.Second)
+		}
+		time.Sleep(time.Hour)
+		if _, err := l.Login(t.Context(), client("192.0.2.1", true), "alice", "secret"); !errors.Is(err, ErrThrottled) {
+			t.Error("the day's failures are forgotten:", err)
+		}
+		time.Sleep(24 * time.Hour)
+		if _, err := l.Login(t.Context(), client("192.0.2.1", true), "alice", "secret"); err != nil {
+			t.Error("it is never forgiven:", err)
+		}
+	})
+}
+
+func TestProxyIsNeverThrottled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		proxies := []Proxy{{Name: "mmp", Secret: "proxy", Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}}
+		l := New(Options{Directory: &people{status: directory.Active}, Proxies: proxies})
+		plain := func(c Client, response string) error {
+			x, err := l.Start("PLAIN", c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _, err = x.Next(t.Context(), []byte(response))
+			return err
+		}
+		for range 2 * perMinute { // a stranger guesses the proxy's name, and users fail through the proxy
+			_ = plain(client("198.51.100.1", true), "alice\x00mmp\x00x")
+			if err := plain(client("192.0.2.1", true), "\x00alice\x00x"); !errors.Is(err, ErrBadCredentials) {
+				t.Fatal(err)
+			}
+		}
+		start := time.Now()
+		if err := plain(client("192.0.2.1", true), "alice\x00mmp\x00proxy"); err != nil || time.Since(start) > 0 {
+			t.Errorf("the proxy waits %v, %v", time.Since(start), err)
+		}
+		c := client("198.51.100.1", true) // the guesser logs in by the proxy, named by a PROXY header
+		c.Peer = netip.MustParseAddrPort("192.0.2.1:1")
+		if err := plain(c, "alice\x00mmp\x00proxy"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestThrottleMemory(t *testing.T) {
+	now := time.Now()
+	f := newFailures[int](perDay)
+	for k := range maxTracked + 5 {
+		f.add(k, now)
+		f.add(-1, now) // still failing: never the one that is forgotten
+	}
+	if len(f.byKey) != maxTracked || f.order.Len() != maxTracked {
+		t.Error(len(f.byKey), f.order.Len())
+	}
+	if n := f.since(-1, now.Add(-time.Second)); n != perDay {
+		t.Errorf("%d failures remembered, want %d", n, perDay)
+	}
+	if f.since(0, now.Add(-time.Second)) != 0 {
+		t.Error("the oldest is still there")
+	}
 }
 
 func FuzzPlain(f *testing.F) {

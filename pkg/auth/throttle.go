@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"container/list"
 	"context"
 	"net/netip"
 	"strings"
@@ -9,27 +10,37 @@ import (
 )
 
 // The throttle (hardening.md section 3): a source that failed often is refused
-// for a while, an account that is being guessed answers ever more slowly, and
-// nobody is locked out.
+// for a while, and wrong passwords for an account that is being guessed are
+// answered ever more slowly. The right password is never delayed for what others
+// did, so nobody is locked out.
 const (
 	perMinute   = 10
+	perDay      = 50
 	freeTries   = 3 // failures of an account that cost no delay
 	firstDelay  = 2 * time.Second
 	longest     = 30 * time.Second
 	accountSpan = time.Hour
-	maxTracked  = 10_000
+	perAccount  = 20     // failures remembered: more do not make it slower
+	maxTracked  = 10_000 // sources, and accounts, remembered
+	maxWaiting  = 1_000  // answers delayed at once; further ones go out undelayed
 )
 
 type throttle struct {
-	now func() time.Time
+	now     func() time.Time
+	waiting chan struct{}
 
 	mu       sync.Mutex
-	sources  map[netip.Prefix][]time.Time
-	accounts map[string][]time.Time
+	sources  failures[netip.Prefix]
+	accounts failures[string]
 }
 
 func newThrottle(now func() time.Time) *throttle {
-	return &throttle{now: now, sources: map[netip.Prefix][]time.Time{}, accounts: map[string][]time.Time{}}
+	return &throttle{
+		now:      now,
+		waiting:  make(chan struct{}, maxWaiting),
+		sources:  newFailures[netip.Prefix](perDay),
+		accounts: newFailures[string](perAccount),
+	}
 }
 
 // source is what counts as one: an IPv4 address, an IPv6 /64.
@@ -42,63 +53,99 @@ func source(a netip.Addr) netip.Prefix {
 	return p
 }
 
-// recent drops what is older than span.
-func recent(times []time.Time, now time.Time, span time.Duration) []time.Time {
-	for len(times) > 0 && now.Sub(times[0]) > span {
-		times = times[1:]
-	}
-	return times
-}
-
-// wait returns ErrThrottled for a source over its limit, and else after the
-// account's delay. Loopback, where proxies and administrators are, never waits.
-func (t *throttle) wait(ctx context.Context, a netip.Addr, account string) error {
-	if a.IsLoopback() || !a.IsValid() {
-		return nil
-	}
+// check returns ErrThrottled for a source over its limits.
+func (t *throttle) check(a netip.Addr) error {
 	t.mu.Lock()
-	now := t.now()
-	fails := len(recent(t.sources[source(a)], now, time.Minute))
-	guessed := len(recent(t.accounts[strings.ToLower(account)], now, accountSpan))
-	t.mu.Unlock()
-	if fails >= perMinute {
+	defer t.mu.Unlock()
+	now, s := t.now(), source(a)
+	if t.sources.since(s, now.Add(-time.Minute)) >= perMinute || t.sources.since(s, now.Add(-24*time.Hour)) >= perDay {
 		return ErrThrottled
 	}
-	if guessed <= freeTries {
-		return nil
+	return nil
+}
+
+// failed counts a failure, and waits before it is answered, but not beyond ctx.
+func (t *throttle) failed(ctx context.Context, a netip.Addr, account string) {
+	account = strings.ToLower(account)
+	t.mu.Lock()
+	now := t.now()
+	guessed := t.accounts.since(account, now.Add(-accountSpan))
+	t.sources.add(source(a), now)
+	t.accounts.add(account, now)
+	t.mu.Unlock()
+	if guessed < freeTries {
+		return
 	}
-	timer := time.NewTimer(min(firstDelay<<min(guessed-freeTries-1, 4), longest))
+	select {
+	case t.waiting <- struct{}{}:
+		defer func() { <-t.waiting }()
+	default:
+		return
+	}
+	timer := time.NewTimer(min(firstDelay<<min(guessed-freeTries, 4), longest))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return nil
 	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (t *throttle) failed(a netip.Addr, account string) {
-	if a.IsLoopback() || !a.IsValid() {
-		return
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if len(t.sources) > maxTracked {
-		clear(t.sources)
-	}
-	if len(t.accounts) > maxTracked {
-		clear(t.accounts)
-	}
-	now, account := t.now(), strings.ToLower(account)
-	s := source(a)
-	t.sources[s] = append(recent(t.sources[s], now, time.Minute), now)
-	if list := recent(t.accounts[account], now, accountSpan); len(list) < 20 {
-		t.accounts[account] = append(list, now)
 	}
 }
 
 func (t *throttle) succeeded(account string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	delete(t.accounts, strings.ToLower(account))
+	t.accounts.forget(strings.ToLower(account))
+}
+
+// failures remembers when each key failed last: at most keep times a key, and
+// the maxTracked keys that failed most recently.
+type failures[K comparable] struct {
+	keep  int
+	order *list.List // of *record[K], the latest failure first
+	byKey map[K]*list.Element
+}
+
+type record[K comparable] struct {
+	key   K
+	times []time.Time // oldest first
+}
+
+func newFailures[K comparable](keep int) failures[K] {
+	return failures[K]{keep: keep, order: list.New(), byKey: map[K]*list.Element{}}
+}
+
+// since counts the failures of k after t.
+func (f *failures[K]) since(k K, t time.Time) (n int) {
+	e, ok := f.byKey[k]
+	if !ok {
+		return 0
+	}
+	times := e.Value.(*record[K]).times
+	for n < len(times) && times[len(times)-1-n].After(t) {
+		n++
+	}
+	return n
+}
+
+func (f *failures[K]) add(k K, now time.Time) {
+	e, ok := f.byKey[k]
+	if !ok {
+		if f.order.Len() >= maxTracked {
+			f.forget(f.order.Back().Value.(*record[K]).key)
+		}
+		e = f.order.PushFront(&record[K]{key: k})
+		f.byKey[k] = e
+	}
+	f.order.MoveToFront(e)
+	r := e.Value.(*record[K])
+	if len(r.times) == f.keep {
+		r.times = append(r.times[:0], r.times[1:]...)
+	}
+	r.times = append(r.times, now)
+}
+
+func (f *failures[K]) forget(k K) {
+	if e, ok := f.byKey[k]; ok {
+		f.order.Remove(e)
+		delete(f.byKey, k)
+	}
 }
