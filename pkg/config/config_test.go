@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net/netip"
 	"os"
 	"reflect"
 	"strings"
@@ -8,7 +9,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-	"net/netip"
 )
 
 func TestExampleIsDefault(t *testing.T) {
@@ -59,7 +59,11 @@ func TestFaultsAreAllReported(t *testing.T) {
 		"wrong types":   {"grace: soon\nmta:\n  max_recipients: many\n  port: 25\n", []string{"f:1:8:", "soon", "f:3:19:"}},
 		"bad addresses": {"mta:\n  smtp:\n    listen: [nonsense]\ntls: {cert: /c, key: /k}\ndata: relative\n", []string{"f:3:14:", "nonsense", "f:5:7:", "relative"}},
 		"missing":       {"roles: [mta]\ntls: {cert: /c, key: /k}\n", []string{"directory.url", "mta.stores"}},
-		"no YAML":       {"a: [b\n", []string{"f:1:"}},
+		"restless queue": {"mta: {port: 0, queue: {retry: [5m, 0s], concurrency: 0, per_destination: 0, lifetime: 0s}}\ntls: {cert: /c, key: /k}\n",
+			[]string{"f:1:13:", "mta.queue.retry[1]", "mta.queue.concurrency", "mta.queue.per_destination", "mta.queue.lifetime"}},
+		"no secrets": {"tls: {cert: /c, key: /k}\nstore:\n  proxies: [{name: mmp}]\nmmp:\n  stores: [{host: a, address: \"a:143\", tls: none}]\ndirectory: {services: [{dn: cn=s}], bind_dn: cn=b}\nmta: {smart_host: {address: \"h:25\", tls: starttls, username: u}}\n",
+			[]string{"store.proxies[0]", "mmp.stores[0]", "directory.services[0]", "directory.bind_dn", "mta.smart_host.username"}},
+		"no YAML": {"a: [b\n", []string{"f:1:"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Parse("f", []byte(c.text))
@@ -72,6 +76,16 @@ func TestFaultsAreAllReported(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestFaultsAreInOneOrder(t *testing.T) {
+	text := []byte("mta: {smtp: {listen: [a]}, submission: {listen: [b]}}\nmmp: {imap: {listen: [c]}}\nadmin: {listen: [d]}\n")
+	_, first := Parse("f", text)
+	for range 20 {
+		if _, err := Parse("f", text); err.Error() != first.Error() {
+			t.Fatalf("once\n%v\nand once\n%v", first, err)
+		}
 	}
 }
 

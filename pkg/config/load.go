@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/url"
 	"os"
@@ -190,27 +191,84 @@ func (c Config) validate(p position) []error {
 	}
 	c.validateListeners(bad)
 	c.validateRemotes(bad)
+	c.validateSecrets(bad)
+	c.validateNumbers(bad)
+	return faults
+}
+
+// report takes one fault, by the path of its key.
+type report func(path, format string, args ...any)
+
+// validateSecrets finds accounts without the file of their secret.
+func (c Config) validateSecrets(bad report) {
+	for i, s := range c.Directory.Services {
+		if s.DN == "" || s.PasswordFile == "" {
+			bad(fmt.Sprintf("directory.services[%d]", i), "a service needs a dn and a password_file")
+		}
+	}
+	for i, p := range c.Store.Proxies {
+		if p.Name == "" || p.SecretFile == "" || len(p.Networks) == 0 {
+			bad(fmt.Sprintf("store.proxies[%d]", i), "a proxy needs a name, a secret_file and the networks it comes from")
+		}
+	}
+	for i, s := range c.MMP.Stores {
+		if s.ProxyName == "" || s.SecretFile == "" {
+			bad(fmt.Sprintf("mmp.stores[%d]", i), "a store needs the proxy_name and secret_file that the MMP logs in with")
+		}
+	}
+	if c.Directory.BindDN != "" && c.Directory.BindPasswordFile == "" {
+		bad("directory.bind_dn", "needs directory.bind_password_file")
+	}
+	if c.MTA.SmartHost.Username != "" && c.MTA.SmartHost.PasswordFile == "" {
+		bad("mta.smart_host.username", "needs mta.smart_host.password_file")
+	}
+}
+
+// validateNumbers finds numbers out of range, such as an interval of nothing,
+// with which the queue would never rest.
+func (c Config) validateNumbers(bad report) {
 	if c.Directory.Pool < 1 {
 		bad("directory.pool", "must be at least 1")
+	}
+	if c.Directory.Timeout == 0 {
+		bad("directory.timeout", "must be more than 0")
+	}
+	if c.MTA.Port < 1 || c.MTA.Port > 65535 {
+		bad("mta.port", "%d is no port", c.MTA.Port)
 	}
 	if c.MTA.MaxRecipients < 100 {
 		bad("mta.max_recipients", "must be at least 100 (RFC 5321 section 4.5.3.1.8)")
 	}
-	if len(c.MTA.Queue.Retry) == 0 {
+	q := c.MTA.Queue
+	if len(q.Retry) == 0 {
 		bad("mta.queue.retry", "at least one interval is needed")
 	}
-	return faults
+	for i, d := range q.Retry {
+		if d == 0 {
+			bad(fmt.Sprintf("mta.queue.retry[%d]", i), "must be more than 0")
+		}
+	}
+	if q.Lifetime == 0 {
+		bad("mta.queue.lifetime", "must be more than 0")
+	}
+	if q.Concurrency < 1 {
+		bad("mta.queue.concurrency", "must be at least 1")
+	}
+	if q.PerDestination < 1 {
+		bad("mta.queue.per_destination", "must be at least 1")
+	}
 }
 
-func (c Config) validateListeners(bad func(path, format string, args ...any)) {
+func (c Config) validateListeners(bad report) {
 	tls := c.TLS.Cert != ""
-	for path, l := range map[string]Listeners{
+	lists := map[string]Listeners{
 		"admin.listen": c.Admin.Listen, "directory.listen.ldap": c.Directory.Listen.LDAP, "directory.listen.ldaps": c.Directory.Listen.LDAPS,
 		"store.imap.listen": c.Store.IMAP.Listen, "store.imap.listen_tls": c.Store.IMAP.ListenTLS, "store.lmtp.listen": c.Store.LMTP.Listen,
 		"mmp.imap.listen": c.MMP.IMAP.Listen, "mmp.imap.listen_tls": c.MMP.IMAP.ListenTLS, "mta.smtp.listen": c.MTA.SMTP.Listen,
 		"mta.submission.listen": c.MTA.Submission.Listen, "mta.submissions.listen": c.MTA.Submissions.Listen,
-	} {
-		for i, a := range l {
+	}
+	for _, path := range slices.Sorted(maps.Keys(lists)) { // the same order each time
+		for i, a := range lists[path] {
 			if !validAddress(a) {
 				bad(fmt.Sprintf("%s[%d]", path, i), "%q is no host:port and no unix:/path", a)
 			}
@@ -222,14 +280,14 @@ func (c Config) validateListeners(bad func(path, format string, args ...any)) {
 		"mmp.imap.listen_tls":    c.Runs(RoleMMP) && len(c.MMP.IMAP.ListenTLS) > 0,
 		"mta.submissions.listen": c.Runs(RoleMTA) && len(c.MTA.Submissions.Listen) > 0,
 	}
-	for path, on := range needs {
-		if on && !tls {
+	for _, path := range slices.Sorted(maps.Keys(needs)) {
+		if needs[path] && !tls {
 			bad(path, "needs a certificate: set tls.cert and tls.key, or make the list empty: []")
 		}
 	}
 }
 
-func (c Config) validateRemotes(bad func(path, format string, args ...any)) {
+func (c Config) validateRemotes(bad report) {
 	for i, u := range c.Directory.URLs {
 		if v, err := url.Parse(u); err != nil || !slices.Contains([]string{"ldap", "ldaps", "ldapi"}, v.Scheme) {
 			bad(fmt.Sprintf("directory.url[%d]", i), "%q is no ldap://, ldaps:// or ldapi:// URL", u)
