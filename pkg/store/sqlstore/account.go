@@ -324,14 +324,20 @@ func (a *account) Rename(ctx context.Context, from, to string) error {
 
 // renameInbox moves INBOX's messages to a new mailbox (RFC 9051 §6.3.6).
 func (a *account) renameInbox(ctx context.Context, to string) error {
-	if err := a.Create(ctx, to, ""); err != nil {
+	inbox := &mailbox{s: a.s, account: a.id, name: "INBOX"}
+	err := a.write(ctx, func(tx *sqlite.Tx) error {
+		if _, err := a.s.create(tx, a.id, to, ""); err != nil {
+			return err
+		}
+		if found, err := tx.Get("SELECT id FROM mailbox WHERE account=? AND name='INBOX'", []any{a.id}, &inbox.id); err != nil || !found {
+			return cmp.Or(err, store.ErrNoMailbox)
+		}
+		_, _, err := inbox.transferIn(tx, store.AllUIDs(), to, store.NoQuota(), true)
 		return err
+	})
+	if err == nil {
+		a.s.wake(inbox.id)
 	}
-	m, err := a.Open(ctx, "INBOX")
-	if err != nil {
-		return err
-	}
-	_, err = m.Move(ctx, store.AllUIDs(), to)
 	return err
 }
 
@@ -368,7 +374,7 @@ func (a *account) Usage(ctx context.Context) (u store.Usage, err error) {
 }
 
 func usage(tx *sqlite.Tx, account int64) (u store.Usage, err error) {
-	_, err = tx.Get("SELECT coalesce(sum(message.size), 0), count(*) FROM mailbox JOIN message ON mailbox=id WHERE account=?", []any{account}, &u.Bytes, &u.Messages)
+	_, err = tx.Get("SELECT coalesce(sum(bytes), 0), coalesce(sum(messages), 0) FROM mailbox WHERE account=?", []any{account}, &u.Bytes, &u.Messages)
 	return u, err
 }
 

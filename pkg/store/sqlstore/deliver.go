@@ -19,9 +19,9 @@ func (s *Store) Deliver(ctx context.Context, trace mail.TraceID, in mail.Body, t
 		return nil
 	}
 	s.naming.RLock()
-	defer s.naming.RUnlock()
 	b, err := s.take(ctx, in)
 	if err != nil {
+		s.naming.RUnlock()
 		return mail.All(len(targets), failure(err))
 	}
 	errs := make([]error, len(targets))
@@ -51,6 +51,10 @@ func (s *Store) Deliver(ctx context.Context, trace mail.TraceID, in mail.Body, t
 		}
 		return err
 	})
+	s.naming.RUnlock()
+	if err != nil || len(touched) == 0 {
+		s.forsake(ctx, b, err)
+	}
 	if err != nil {
 		return mail.All(len(targets), failure(err))
 	}
@@ -160,6 +164,7 @@ func (m *mailbox) Append(ctx context.Context, in mail.Body, flags store.Flags, i
 	})
 	m.s.naming.RUnlock()
 	if err != nil {
+		m.s.forsake(ctx, b, err)
 		return 0, err
 	}
 	m.s.wake(m.id)

@@ -1,9 +1,10 @@
 package sqlstore
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"database/sql"
-	"errors"
 	"io"
 	"iter"
 	"strings"
@@ -69,8 +70,8 @@ func (m *mailbox) Status(ctx context.Context) (st store.Status, err error) {
 			&st.UIDValidity, &st.UIDNext, &st.HighestModSeq, &recent); err != nil {
 			return err
 		}
-		_, err := tx.Get(`SELECT count(*), coalesce(sum(flags & ? = 0), 0), coalesce(sum(flags & ? <> 0), 0), coalesce(sum(uid >= ?), 0), coalesce(sum(size), 0)
-			FROM message WHERE mailbox=?`, []any{store.Seen, store.Deleted, recent, m.id}, &st.Messages, &st.Unseen, &st.Deleted, &st.Recent, &st.Size)
+		_, err := tx.Get("SELECT messages, unseen, deleted, bytes, (SELECT count(*) FROM message WHERE mailbox=id AND uid>=?) FROM mailbox WHERE id=?",
+			[]any{recent, m.id}, &st.Messages, &st.Unseen, &st.Deleted, &st.Size, &st.Recent)
 		return err
 	})
 	return st, err
@@ -191,8 +192,8 @@ func (m *mailbox) Body(ctx context.Context, uid store.UID) (store.MessageBody, e
 	if err != nil {
 		return nil, err
 	}
-	if content != nil {
-		b.content = strings.NewReader(string(content))
+	if content != nil || b.size == int64(len(b.prefix)) { // the driver may give an empty body as nil
+		b.content = bytes.NewReader(content)
 		return b, nil
 	}
 	f, err := m.s.bodies.Open(blob.Digest(digest))
@@ -353,57 +354,62 @@ func (m *mailbox) transfer(ctx context.Context, uids store.UIDSet, dst string, q
 		return r, store.ErrNoMailbox
 	}
 	var to int64
-	err = m.write(ctx, func(tx *sqlite.Tx) error {
-		r = store.CopyResult{}
-		var next store.UID
-		if found, err := tx.Get("SELECT id, uidvalidity, uidnext FROM mailbox WHERE account=? AND name=? AND NOT noselect", []any{m.account, dst}, &to, &r.UIDValidity, &next); err != nil || !found {
-			return errors.Join(err, store.ErrNoMailbox)
-		}
-		var size int64
-		for _, u := range uids {
-			if err := tx.Query("SELECT uid, size FROM message WHERE mailbox=? AND uid BETWEEN ? AND ? ORDER BY uid", []any{m.id, u.First, u.Last},
-				func(scan func(...any) error) error {
-					var uid store.UID
-					var n int64
-					err := scan(&uid, &n)
-					r.From, size = append(r.From, uid), size+n
-					return err
-				}); err != nil {
-				return err
-			}
-		}
-		if len(r.From) == 0 {
-			return nil
-		}
-		if err := room(tx, m.account, q, size, int64(len(r.From))); err != nil {
-			return err
-		}
-		seq, err := bump(tx, to)
-		if err != nil {
-			return err
-		}
-		for _, uid := range r.From {
-			if _, _, err := tx.Exec(`INSERT INTO message (mailbox, uid, modseq, flags, keywords, internal, saved, size, body, prefix)
-				SELECT ?, ?, ?, flags, keywords, internal, ?, size, body, prefix FROM message WHERE mailbox=? AND uid=?`,
-				to, next, seq, m.s.o.Now().Unix(), m.id, uid); err != nil {
-				return err
-			}
-			r.To = append(r.To, next)
-			next++
-		}
-		if _, _, err := tx.Exec("UPDATE mailbox SET uidnext=? WHERE id=?", next, to); err != nil {
-			return err
-		}
-		if move {
-			return remove(tx, m.id, r.From)
-		}
-		return nil
+	err = m.write(ctx, func(tx *sqlite.Tx) (err error) {
+		r, to, err = m.transferIn(tx, uids, dst, q, move)
+		return err
 	})
 	if err != nil {
 		return store.CopyResult{}, err
 	}
 	m.s.wake(m.id, to)
 	return r, nil
+}
+
+// transferIn copies or moves within a transaction, and returns the id of dst too.
+func (m *mailbox) transferIn(tx *sqlite.Tx, uids store.UIDSet, dst string, q store.Quota, move bool) (r store.CopyResult, to int64, err error) {
+	var next store.UID
+	if found, err := tx.Get("SELECT id, uidvalidity, uidnext FROM mailbox WHERE account=? AND name=? AND NOT noselect", []any{m.account, dst}, &to, &r.UIDValidity, &next); err != nil || !found {
+		return r, 0, cmp.Or(err, store.ErrNoMailbox)
+	}
+	var size int64
+	for _, u := range uids {
+		if err := tx.Query("SELECT uid, size FROM message WHERE mailbox=? AND uid BETWEEN ? AND ? ORDER BY uid", []any{m.id, u.First, u.Last},
+			func(scan func(...any) error) error {
+				var uid store.UID
+				var n int64
+				err := scan(&uid, &n)
+				r.From, size = append(r.From, uid), size+n
+				return err
+			}); err != nil {
+			return r, to, err
+		}
+	}
+	if len(r.From) == 0 {
+		return r, to, nil
+	}
+	if err := room(tx, m.account, q, size, int64(len(r.From))); err != nil {
+		return r, to, err
+	}
+	seq, err := bump(tx, to)
+	if err != nil {
+		return r, to, err
+	}
+	for _, uid := range r.From {
+		if _, _, err := tx.Exec(`INSERT INTO message (mailbox, uid, modseq, flags, keywords, internal, saved, size, body, prefix)
+			SELECT ?, ?, ?, flags, keywords, internal, ?, size, body, prefix FROM message WHERE mailbox=? AND uid=?`,
+			to, next, seq, m.s.o.Now().Unix(), m.id, uid); err != nil {
+			return r, to, err
+		}
+		r.To = append(r.To, next)
+		next++
+	}
+	if _, _, err := tx.Exec("UPDATE mailbox SET uidnext=? WHERE id=?", next, to); err != nil {
+		return r, to, err
+	}
+	if move {
+		err = remove(tx, m.id, r.From)
+	}
+	return r, to, err
 }
 
 // Changes implements store.Mailbox.

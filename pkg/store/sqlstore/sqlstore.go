@@ -66,6 +66,25 @@ type Store struct {
 	watchers map[int64]map[*func()]bool
 }
 
+// counters keeps what Status and quota ask for in the mailbox's row, in the
+// transaction that changes the messages. 1 is store.Seen, 8 store.Deleted.
+const counters = `
+ALTER TABLE mailbox ADD COLUMN messages INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE mailbox ADD COLUMN unseen INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE mailbox ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE mailbox ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
+UPDATE mailbox SET (messages, unseen, deleted, bytes) =
+	(SELECT count(*), coalesce(sum(flags & 1 = 0), 0), coalesce(sum(flags & 8 <> 0), 0), coalesce(sum(size), 0) FROM message WHERE message.mailbox=mailbox.id);
+CREATE TRIGGER message_added AFTER INSERT ON message BEGIN
+	UPDATE mailbox SET messages=messages+1, unseen=unseen+(NEW.flags & 1 = 0), deleted=deleted+(NEW.flags & 8 <> 0), bytes=bytes+NEW.size WHERE id=NEW.mailbox;
+END;
+CREATE TRIGGER message_gone AFTER DELETE ON message BEGIN
+	UPDATE mailbox SET messages=messages-1, unseen=unseen-(OLD.flags & 1 = 0), deleted=deleted-(OLD.flags & 8 <> 0), bytes=bytes-OLD.size WHERE id=OLD.mailbox;
+END;
+CREATE TRIGGER message_flagged AFTER UPDATE OF flags ON message WHEN (OLD.flags & 9) <> (NEW.flags & 9) BEGIN
+	UPDATE mailbox SET unseen=unseen+(NEW.flags & 1 = 0)-(OLD.flags & 1 = 0), deleted=deleted+(NEW.flags & 8 <> 0)-(OLD.flags & 8 <> 0) WHERE id=NEW.mailbox;
+END`
+
 func schema() []string {
 	return []string{`
 CREATE TABLE account (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
@@ -114,7 +133,7 @@ CREATE INDEX body_messageid ON body (messageid) WHERE messageid <> '';
 CREATE TABLE expunged (mailbox INTEGER NOT NULL, modseq INTEGER NOT NULL, uid INTEGER NOT NULL, PRIMARY KEY (mailbox, modseq, uid)) WITHOUT ROWID;
 CREATE TABLE delivered (trace TEXT NOT NULL, mailbox INTEGER NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (trace, mailbox)) WITHOUT ROWID;
 CREATE INDEX delivered_at ON delivered (at);
-CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID`}
+CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID`, counters}
 }
 
 // Open opens the store in o.Dir. The caller closes it.
@@ -283,6 +302,16 @@ func (s *Store) removeFiles(ctx context.Context, files []blob.Digest) {
 		if err != nil {
 			s.o.Log.Warn("body file kept", "digest", d.String(), "err", err)
 		}
+	}
+}
+
+// forsake removes the file of a body that came in and was stored nowhere: it
+// was refused, or there all along. After an error of the commit itself the file
+// stays, since the commit may turn out to hold it.
+func (s *Store) forsake(ctx context.Context, b *body, err error) {
+	known := err == nil || errors.Is(err, sqlite.ErrFull) || errors.Is(err, store.ErrOverQuota) || errors.Is(err, store.ErrNoMailbox)
+	if b.content == nil && known {
+		s.removeFiles(context.WithoutCancel(ctx), []blob.Digest{b.digest})
 	}
 }
 
