@@ -84,6 +84,7 @@ func (c *session) startTLS(ctx context.Context, id int) bool {
 		c.log.Info("plaintext behind StartTLS")
 		return false
 	}
+	c.running.Wait() // for those that have answered and are about to end
 	answer(directory.Success, "")
 	conn := tls.Server(c.conn.Raw(), c.srv.o.TLS)
 	if err := handshake(ctx, conn); err != nil {

@@ -55,9 +55,7 @@ func (c *session) limits(req *ldapwire.SearchRequest) (size int, limit time.Dura
 
 // find runs the search and returns how many entries it sent.
 func (c *session) find(ctx context.Context, op *operation, req *ldapwire.SearchRequest, base directory.DN) (sent int, err error) {
-	size, limit := c.limits(req)
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
+	size, _ := c.limits(req)
 	q := directory.Query{
 		Base:       base,
 		Scope:      directory.Scope(req.Scope),
@@ -149,8 +147,6 @@ func (c *session) compare(ctx context.Context, _ *operation, request ldapwire.Op
 	if c.who.IsRoot() || isPassword(req.Attribute) || !c.mayRead(dn, baseName(req.Attribute)) {
 		return result(directory.InsufficientAccessRights, "")
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.srv.o.TimeLimit)
-	defer cancel()
 	for _, try := range [...]struct {
 		filter directory.Filter
 		code   directory.ResultCode

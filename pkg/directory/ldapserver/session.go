@@ -34,8 +34,11 @@ type session struct {
 	who        directory.DN
 	privileged bool
 
-	slots chan struct{} // one for each search under way
-	wg    sync.WaitGroup
+	slots   chan struct{}  // one for each operation under way
+	running sync.WaitGroup // the operations under way
+	jobs    chan job
+	workers sync.WaitGroup
+	hired   int // workers; for the reading goroutine
 
 	mu  sync.Mutex
 	ops map[int]*operation
@@ -49,6 +52,15 @@ type operation struct {
 	abandoned bool
 }
 
+// job is a search or a compare that is to be run.
+type job struct {
+	ctx      context.Context
+	op       *operation
+	request  ldapwire.Op
+	response ldapwire.Tag
+	run      func(context.Context, *operation, ldapwire.Op) ldapwire.Result
+}
+
 func newSession(s *Server, conn net.Conn, log *slog.Logger) *session {
 	c := &session{
 		srv:   s,
@@ -57,6 +69,7 @@ func newSession(s *Server, conn net.Conn, log *slog.Logger) *session {
 		out:   &writer{conn: conn},
 		start: time.Now(),
 		slots: make(chan struct{}, s.o.Pending),
+		jobs:  make(chan job, s.o.Pending),
 		ops:   make(map[int]*operation),
 	}
 	c.conn.SetTimeouts(s.o.IdleTimeout, writeTime)
@@ -72,7 +85,7 @@ func (c *session) serve(ctx context.Context) {
 	defer func() {
 		cancel()
 		_ = c.conn.Close() // frees who writes to a client that does not read
-		c.wg.Wait()
+		c.workers.Wait()
 	}()
 	for {
 		m, err := c.read()
@@ -116,7 +129,7 @@ func (c *session) read() (ldapwire.Message, error) {
 func (c *session) end(err error) {
 	switch {
 	case errors.Is(err, wire.ErrDraining):
-		c.wg.Wait()
+		c.running.Wait()
 		c.disconnect(directory.Unavailable, "shutting down")
 	case errors.Is(err, ldapwire.ErrSyntax), errors.Is(err, ldapwire.ErrTooLarge):
 		c.log.Info("protocol error", "err", err)
@@ -148,12 +161,13 @@ func (c *session) dispatch(ctx context.Context, m ldapwire.Message) bool {
 	case *ldapwire.AbandonRequest:
 		c.abandon(op.ID)
 	case *ldapwire.BindRequest:
-		c.wg.Wait() // §4.2.1: nothing runs across a change of identity
+		c.running.Wait() // §4.2.1: nothing runs across a change of identity
 		c.reply(m.ID, c.bind(ctx, op))
 	case *ldapwire.SearchRequest:
-		return c.begin(ctx, m, ldapwire.TagSearchDone, c.search)
+		_, limit := c.limits(op)
+		return c.begin(ctx, m, limit, job{request: op, response: ldapwire.TagSearchDone, run: c.search})
 	case *ldapwire.CompareRequest:
-		return c.begin(ctx, m, ldapwire.TagCompareResponse, c.compare)
+		return c.begin(ctx, m, c.srv.o.TimeLimit, job{request: op, response: ldapwire.TagCompareResponse, run: c.compare})
 	case *ldapwire.AddRequest:
 		c.reply(m.ID, done(ldapwire.TagAddResponse, c.add(ctx, op)))
 	case *ldapwire.ModifyRequest:
@@ -185,29 +199,53 @@ func critical(m ldapwire.Message) ldapwire.Op {
 	return nil
 }
 
-// begin runs a request beside the reading of others, when it is its turn.
-// False: it reused the id of one under way, and the connection ends.
-func (c *session) begin(ctx context.Context, m ldapwire.Message, response ldapwire.Tag,
-	run func(context.Context, *operation, ldapwire.Op) ldapwire.Result) bool {
+// begin runs a request beside the reading of others, when it is its turn, and
+// no longer than limit. False: it reused the id of one under way, and the
+// connection ends.
+func (c *session) begin(ctx context.Context, m ldapwire.Message, limit time.Duration, j job) bool {
 	if !c.slot() {
-		c.reply(m.ID, done(response, result(directory.Busy, "too many operations under way")))
+		c.reply(m.ID, done(j.response, result(directory.Busy, "too many operations under way")))
 		return true
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	op := &operation{id: m.ID, cancel: cancel}
-	if !c.enlist(op) {
-		cancel()
+	end := ctx.Done()
+	j.op = &operation{id: m.ID}
+	j.ctx, j.op.cancel = context.WithTimeout(ctx, limit)
+	if !c.enlist(j.op) {
+		j.op.cancel()
 		<-c.slots
 		c.end(ldapwire.ErrSyntax)
 		return false
 	}
-	c.wg.Go(func() {
-		defer c.leave(op)
-		defer c.guard()
-		res := run(ctx, op, m.Op)
-		c.out.finish(op, done(response, res))
-	})
+	c.running.Add(1)
+	c.jobs <- j // never blocks: there are no more jobs than slots
+	if len(c.slots) > c.hired {
+		c.hired++
+		c.workers.Go(func() { c.work(end) })
+	}
 	return true
+}
+
+// work runs jobs until the connection ends: a goroutine that has run one has
+// grown the stack for the next. Nobody is hired while one is free.
+func (c *session) work(end <-chan struct{}) {
+	for {
+		select {
+		case j := <-c.jobs:
+			c.perform(j)
+		case <-end:
+			return
+		}
+	}
+}
+
+func (c *session) perform(j job) {
+	defer c.running.Done()
+	defer func() { <-c.slots }()
+	defer j.op.cancel()
+	defer c.guard()
+	res := j.run(j.ctx, j.op, j.request)
+	c.delist(j.op) // first: the client may use the id again as soon as it hears the end
+	c.out.finish(j.op, done(j.response, res))
 }
 
 // slot waits a moment for a place among the operations under way.
@@ -237,12 +275,10 @@ func (c *session) enlist(op *operation) bool {
 	return true
 }
 
-func (c *session) leave(op *operation) {
-	op.cancel()
+func (c *session) delist(op *operation) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	delete(c.ops, op.id)
-	c.mu.Unlock()
-	<-c.slots
 }
 
 // guard keeps a panic of one operation from the process: it costs the
