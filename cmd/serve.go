@@ -8,7 +8,9 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"os/signal"
 	"slices"
+	"syscall"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -63,7 +65,10 @@ func runServe(ctx context.Context, o serveOptions, out io.Writer) error {
 	if o.data != "" {
 		cfg.Data = o.data
 	}
-	return daemon.Run(ctx, daemon.Options{Config: cfg, Log: newLog(cfg.Log, os.Stderr), Ready: func(addresses map[string]string) {
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	defer signal.Stop(reload)
+	return daemon.Run(ctx, daemon.Options{Config: cfg, Log: newLog(cfg.Log, os.Stderr), Reload: reload, Ready: func(addresses map[string]string) {
 		printAddresses(out, addresses)
 	}})
 }

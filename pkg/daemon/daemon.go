@@ -28,6 +28,8 @@ type Options struct {
 	// Ready is called once, when every listener is open and every role serves,
 	// with the addresses by name ("imap", "submission", ...; the first of each).
 	Ready func(addresses map[string]string)
+	// Reload makes Run read the certificate again each time something comes; nil: never.
+	Reload <-chan os.Signal
 }
 
 // Run runs the configured roles until ctx ends, and then drains them: it
@@ -55,7 +57,7 @@ func Run(ctx context.Context, o Options) error {
 	if err := d.build(ctx); err != nil {
 		return err
 	}
-	return d.serve(ctx, o.Ready, fatal)
+	return d.serve(ctx, o, fatal)
 }
 
 type daemon struct {
@@ -106,7 +108,7 @@ func (d *daemon) open(ctx context.Context, s *stage, x door) error {
 }
 
 // serve runs all stages until ctx ends or one fails.
-func (d *daemon) serve(ctx context.Context, ready func(map[string]string), fatal <-chan error) error {
+func (d *daemon) serve(ctx context.Context, o Options, fatal <-chan error) error {
 	failed := make(chan error, len(d.stages))
 	var stops []func() error
 	for _, s := range d.stages {
@@ -124,16 +126,11 @@ func (d *daemon) serve(ctx context.Context, ready func(map[string]string), fatal
 		}
 		stops = append(stops, sync.OnceValue(func() error { cancel(); return g.Wait() }))
 	}
-	if ready != nil {
-		ready(d.addresses)
+	if o.Ready != nil {
+		o.Ready(d.addresses)
 	}
 	_ = listen.Notify("READY=1")
-	var err error
-	select {
-	case <-ctx.Done():
-	case err = <-failed:
-	case err = <-fatal:
-	}
+	err := d.wait(ctx, o.Reload, failed, fatal)
 	_ = listen.Notify("STOPPING=1")
 	d.log.Info("stopping")
 	for i := len(stops) - 1; i >= 0; i-- {
@@ -142,6 +139,29 @@ func (d *daemon) serve(ctx context.Context, ready func(map[string]string), fatal
 		}
 	}
 	return err
+}
+
+// wait returns when the daemon is to stop, with what made it.
+func (d *daemon) wait(ctx context.Context, reload <-chan os.Signal, failed, fatal <-chan error) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-failed:
+			return err
+		case err := <-fatal:
+			return err
+		case <-reload:
+			if d.certificate == nil {
+				continue
+			}
+			if err := d.certificate.Reload(); err != nil {
+				d.log.Error("reload failed", "err", err)
+				continue
+			}
+			d.log.Info("certificate reloaded")
+		}
+	}
 }
 
 // close frees what was opened, the last first.
