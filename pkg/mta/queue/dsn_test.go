@@ -3,13 +3,15 @@ package queue
 import (
 	"flag"
 	"io"
+	"mime"
+	"mime/multipart"
+	netmail "net/mail"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/emersion/go-message"
 	"github.com/google/go-cmp/cmp"
 
 	"mailsrv/pkg/mail"
@@ -70,25 +72,25 @@ func TestReports(t *testing.T) {
 // checkReport reads the report with somebody else's parser.
 func checkReport(t *testing.T, text string) {
 	t.Helper()
-	m, err := message.Read(strings.NewReader(text))
+	m, err := netmail.ReadMessage(strings.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
 	}
-	kind, params, err := m.Header.ContentType()
+	kind, params, err := mime.ParseMediaType(m.Header.Get("Content-Type"))
 	if err != nil || kind != "multipart/report" || params["report-type"] != "delivery-status" {
 		t.Errorf("content type %s %v, %v", kind, params, err)
 	}
-	parts := m.MultipartReader()
+	parts := multipart.NewReader(m.Body, params["boundary"])
 	n := 0
 	for ; ; n++ {
-		p, err := parts.NextPart()
+		p, err := parts.NextRawPart()
 		if err == io.EOF {
 			break
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := io.Copy(io.Discard, p.Body); err != nil {
+		if _, err := io.Copy(io.Discard, p); err != nil {
 			t.Fatal(err)
 		}
 	}
