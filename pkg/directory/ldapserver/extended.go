@@ -12,6 +12,7 @@ import (
 
 // extended answers the extended operations other than StartTLS (RFC 4511 §4.12).
 func (c *session) extended(ctx context.Context, req *ldapwire.ExtendedRequest) *ldapwire.ExtendedResponse {
+	c.log.Debug("extended operation", "oid", printable(req.OID))
 	switch req.OID {
 	case ldapwire.OIDWhoAmI: // RFC 4532 §2.2
 		res := &ldapwire.ExtendedResponse{HasValue: true}

@@ -19,6 +19,7 @@ import (
 	"net"
 	"runtime"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"mailsrv/pkg/directory"
@@ -88,6 +89,7 @@ type Server struct {
 	// hashes bounds the accounts' password hashes at work: each takes a core
 	// and much memory.
 	hashes chan struct{}
+	conns  atomic.Uint64 // served so far: the number of the last
 }
 
 // New returns a server with the defaults of o filled in.
@@ -115,7 +117,7 @@ func New(o Options) *Server {
 // it finishes the operations under way, sends a notice of disconnection (RFC
 // 4511 §4.4.1) and closes.
 func (s *Server) ServeConn(ctx context.Context, conn net.Conn) {
-	log := s.o.Log.With("peer", conn.RemoteAddr().String())
+	log := s.o.Log.With("conn", s.conns.Add(1), "peer", conn.RemoteAddr().String())
 	defer func() {
 		if p := recover(); p != nil {
 			log.Error("connection panicked", "err", p, "stack", string(debug.Stack()))

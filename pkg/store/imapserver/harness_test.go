@@ -210,3 +210,18 @@ func simpleMail(n int) []byte {
 	return fmt.Appendf(nil, "From: Sender %d <s%d@example.test>\r\nTo: alice@example.test\r\nSubject: message %d\r\n"+
 		"Date: Tue, 03 Mar 2026 10:00:00 +0000\r\nMessage-ID: <%d@example.test>\r\n\r\nBody of message %d.\r\n", n, n, n, n, n)
 }
+
+// greeted puts a greeting before what the server sends.
+type greeted struct {
+	net.Conn
+	greeting []byte
+}
+
+func (g *greeted) Read(b []byte) (int, error) {
+	if len(g.greeting) > 0 {
+		n := copy(b, g.greeting)
+		g.greeting = g.greeting[n:]
+		return n, nil
+	}
+	return g.Conn.Read(b)
+}

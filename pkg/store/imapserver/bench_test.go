@@ -1,0 +1,98 @@
+package imapserver_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"mailsrv/pkg/mail"
+	"mailsrv/pkg/store"
+)
+
+// big is the number of messages of the benchmarks' mailbox.
+const big = 10000
+
+// benchPeer has a mailbox of big messages of about 4 kB, and a client that has
+// selected it.
+func benchPeer(b *testing.B) *chat {
+	b.Helper()
+	p := newPeer(b, nil)
+	box, err := p.account().Open(context.Background(), "INBOX")
+	if err != nil {
+		b.Fatal(err)
+	}
+	body := strings.Repeat("This is a line of a message that somebody wrote to somebody.\r\n", 60)
+	for i := range big {
+		message := fmt.Appendf(simpleMail(i), "%s", body)
+		if _, err := box.Append(context.Background(), mail.Bytes(message), store.Flags{System: store.Seen}, time.Unix(int64(i), 0), store.NoQuota()); err != nil {
+			b.Fatal(err)
+		}
+	}
+	c := p.chat(context.Background())
+	c.r = bufio.NewReaderSize(c.conn, 64<<10)
+	c.ok("SELECT INBOX")
+	return c
+}
+
+// drop sends a command and throws the answer away.
+func (c *chat) drop(command string) {
+	c.send("t " + command + "\r\n")
+	for {
+		line, err := c.r.ReadSlice('\n')
+		if err != nil {
+			c.tb.Fatal(err)
+		}
+		if bytes.HasPrefix(line, []byte("t OK")) {
+			return
+		}
+	}
+}
+
+func BenchmarkFetch(b *testing.B) {
+	c := benchPeer(b)
+	for _, items := range []string{
+		"(UID FLAGS)", "(UID FLAGS ENVELOPE)", "(FLAGS UID INTERNALDATE RFC822.SIZE ENVELOPE)",
+		"(UID FLAGS BODY.PEEK[HEADER.FIELDS (FROM TO SUBJECT DATE)])", "(UID BODYSTRUCTURE)", "(UID BODY.PEEK[])",
+	} {
+		b.Run(items, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				c.drop("FETCH 1:* " + items)
+			}
+			b.ReportMetric(float64(b.N)*big/b.Elapsed().Seconds(), "messages/s")
+		})
+	}
+	b.Run("STORE", func(b *testing.B) {
+		for b.Loop() {
+			c.drop("STORE 1:* +FLAGS.SILENT (\\Flagged)")
+			c.drop("STORE 1:* -FLAGS.SILENT (\\Flagged)")
+		}
+		b.ReportMetric(float64(2*b.N)*big/b.Elapsed().Seconds(), "messages/s")
+	})
+	for _, keys := range []string{"UNSEEN", "SUBJECT 77", "BODY 77"} {
+		b.Run("SEARCH_"+keys, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				c.drop("UID SEARCH RETURN (COUNT) " + keys)
+			}
+			b.ReportMetric(float64(b.N)*big/b.Elapsed().Seconds(), "messages/s")
+		})
+	}
+	b.Run("SELECT", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			c.drop("EXAMINE INBOX")
+		}
+	})
+	b.Run("NOOP", func(b *testing.B) {
+		b.ReportAllocs()
+		c.drop("SELECT INBOX")
+		for b.Loop() {
+			c.drop("NOOP")
+		}
+	})
+}

@@ -1,0 +1,137 @@
+package imapserver_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// mirror is a client that believes nothing but untagged responses: what it
+// holds must be what the server would say if asked.
+type mirror struct {
+	*chat
+	uids  []int
+	flags map[int]string
+}
+
+var (
+	untaggedNumber = regexp.MustCompile(`^\* (\d+) (EXISTS|EXPUNGE|RECENT)$`)
+	untaggedFlags  = regexp.MustCompile(`^\* (\d+) FETCH \(.*FLAGS \(([^)]*)\)`)
+	untaggedUID    = regexp.MustCompile(`^\* (\d+) FETCH \(.*UID (\d+)`)
+)
+
+// take keeps the mirror up to date.
+func (m *mirror) take(lines []string) {
+	m.tb.Helper()
+	for _, line := range lines {
+		if got := untaggedNumber.FindStringSubmatch(line); got != nil {
+			n, _ := strconv.Atoi(got[1])
+			switch {
+			case got[2] == "EXPUNGE" && (n < 1 || n > len(m.uids)):
+				m.tb.Fatalf("%q with %d messages", line, len(m.uids))
+			case got[2] == "EXPUNGE":
+				m.uids = slices.Delete(m.uids, n-1, n)
+			case got[2] == "EXISTS" && n < len(m.uids):
+				m.tb.Fatalf("%q with %d messages", line, len(m.uids))
+			case got[2] == "EXISTS":
+				for len(m.uids) < n {
+					m.uids = append(m.uids, 0)
+				}
+			}
+		}
+		if got := untaggedUID.FindStringSubmatch(line); got != nil {
+			n, _ := strconv.Atoi(got[1])
+			uid, _ := strconv.Atoi(got[2])
+			if n > len(m.uids) || m.uids[n-1] != 0 && m.uids[n-1] != uid {
+				m.tb.Fatalf("%q, but number %d is UID %v", line, n, m.uids)
+			}
+			m.uids[n-1] = uid
+			if got := untaggedFlags.FindStringSubmatch(line); got != nil {
+				m.flags[uid] = strings.TrimSpace(strings.Replace(got[2], `\Recent`, "", 1))
+			}
+		}
+	}
+}
+
+// known is the mailbox as the mirror knows it; messages that it has only been
+// counted are asked for.
+func (m *mirror) known() []string {
+	m.tb.Helper()
+	m.take(m.ok("NOOP"))
+	if i := slices.Index(m.uids, 0); i >= 0 {
+		m.take(m.ok(fmt.Sprintf("FETCH %d:* (UID FLAGS)", i+1)))
+	}
+	var all []string
+	for i, uid := range m.uids {
+		all = append(all, fmt.Sprintf("%d uid %d flags %s", i+1, uid, m.flags[uid]))
+	}
+	return all
+}
+
+// TestSessionsAgree lets clients do what they like on one mailbox. Whenever
+// they pause, what each has been told equals what a new session reads.
+func TestSessionsAgree(t *testing.T) {
+	p := newPeer(t, nil)
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 1))
+	clients := make([]*mirror, 3)
+	for i := range clients {
+		clients[i] = &mirror{chat: p.chat(t.Context()), flags: map[int]string{}}
+		clients[i].take(clients[i].ok("SELECT INBOX"))
+	}
+	begun := time.Now()
+	for round := 0; time.Since(begun) < 3*time.Second && round < 150; round++ {
+		for range 10 {
+			m := clients[random.IntN(len(clients))]
+			m.take(m.ok(randomCommand(random, p, m)))
+		}
+		fresh := &mirror{chat: p.chat(t.Context()), flags: map[int]string{}}
+		fresh.take(fresh.ok("EXAMINE INBOX"))
+		want := fresh.known()
+		fresh.ok("LOGOUT")
+		for i, m := range clients {
+			if diff := cmp.Diff(want, m.known()); diff != "" {
+				t.Fatalf("round %d: client %d disagrees (-new session +told):\n%s", round, i, diff)
+			}
+		}
+	}
+}
+
+func randomCommand(random *rand.Rand, p *peer, m *mirror) string {
+	n := max(1, len(m.uids))
+	one, other := 1+random.IntN(n), 1+random.IntN(n)
+	flag := []string{`\Seen`, `\Flagged`, `\Deleted`, "$Work", `\Seen $Home`}[random.IntN(5)]
+	silent := []string{"", ".SILENT"}[random.IntN(2)]
+	switch random.IntN(12) {
+	case 0, 1:
+		p.put("INBOX", simpleMail(random.IntN(1000)))
+		return "NOOP"
+	case 2:
+		return "COPY " + strconv.Itoa(one) + " INBOX"
+	case 3:
+		return "EXPUNGE"
+	case 4:
+		return fmt.Sprintf("MOVE %d INBOX", one)
+	case 5:
+		return fmt.Sprintf("FETCH %d:%d (UID FLAGS)", one, other)
+	case 6:
+		return fmt.Sprintf("FETCH %d (UID BODY[TEXT])", one)
+	case 7:
+		return "SEARCH UNSEEN"
+	}
+	// A silent STORE tells nothing, and the mirror believes only what it is
+	// told: it asks.
+	if silent != "" {
+		m.take(m.ok(fmt.Sprintf("STORE %d:%d +FLAGS.SILENT (%s)", one, other, flag)))
+		return fmt.Sprintf("FETCH %d:%d (UID FLAGS)", one, other)
+	}
+	return fmt.Sprintf("STORE %d:%d %s (%s)", one, other, []string{"FLAGS", "+FLAGS", "-FLAGS"}[random.IntN(3)], flag)
+}
