@@ -32,6 +32,7 @@ func TestOpportunisticTLS(t *testing.T) {
 		"broken, then without": func(c net.Conn) {
 			if attempt++; attempt == 1 {
 				chat(t, offer+"S: 220 go\n")(c)
+				c.Read(make([]byte, 1)) // the beginning of the handshake
 				io.WriteString(c, "this is no handshake\r\n")
 				return
 			}
