@@ -150,7 +150,8 @@ type Mailbox interface {
 	Status(ctx context.Context) (Status, error)
 	// Messages yields the messages whose UIDs are in uids, ascending, with
 	// the fields asked for. The *Message and what it holds are good until the
-	// next step of the iteration only.
+	// next step of the iteration only. Nothing of the store is held while it
+	// yields: the caller may write to a slow client between two steps.
 	Messages(ctx context.Context, uids UIDSet, fields Fields) iter.Seq2[*Message, error]
 	// Body opens the message's bytes for random access; the caller closes it.
 	// ErrNoMessage.

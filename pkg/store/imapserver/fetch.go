@@ -9,14 +9,9 @@ import (
 	"mailsrv/pkg/wire/imapwire"
 )
 
-const (
-	// fetchBatch is how many bytes are rendered before they are written: the
-	// store is not read while we write, so a slow client holds nothing of it.
-	fetchBatch = 48 << 10
-	// bodyBatch is how many messages' bodies are fetched between two looks at
-	// the store, and how many \Seen flags are set in one commit.
-	bodyBatch = 256
-)
+// bodyBatch is how many messages' bodies are fetched between two looks at the
+// store, and how many \Seen flags are set in one commit.
+const bodyBatch = 256
 
 // fetch is FETCH (RFC 3501 §6.4.5), uidFetch UID FETCH.
 func (c *session) fetch(cmd *imapwire.Command) error { return c.fetchBy(cmd, (*view).bySeq, false) }
@@ -71,37 +66,24 @@ func (c *session) fetchKnown(spans []span, q *fetchRequest) int {
 // fetchStored answers from what the store keeps rendered. It reads no bodies.
 func (c *session) fetchStored(spans []span, q *fetchRequest, fields store.Fields) (told int, err error) {
 	v := c.box
-	for len(spans) > 0 {
-		out := c.conn.Out()
-		more := false
-		at := spans[0].from
-		for m, err := range v.box.Messages(c.ctx, v.uidSet(spans), fields) {
-			if err != nil {
-				return told, err
-			}
-			for at < v.len() && v.uids[at] < m.UID {
-				at++
-			}
-			if at == v.len() || v.uids[at] != m.UID {
-				continue
-			}
-			v.note(at, m.Flags)
-			out = c.appendItems(out, at, q, m)
-			out = append(appendHeaderSections(out, q, m), ")\r\n"...)
-			told++
-			if len(out) >= fetchBatch {
-				more = true
-				break
-			}
+	at := 0
+	for m, err := range v.box.Messages(c.ctx, v.uidSet(spans), fields) {
+		if err != nil {
+			return told, err
 		}
-		c.conn.SetOut(out)
-		if !more {
-			return told, nil
+		for at < v.len() && v.uids[at] < m.UID {
+			at++
 		}
+		if at == v.len() || v.uids[at] != m.UID {
+			continue
+		}
+		v.note(at, m.Flags)
+		out := c.appendItems(c.conn.Out(), at, q, m)
+		c.conn.SetOut(append(appendHeaderSections(out, q, m), ")\r\n"...))
 		if err := c.connected(); err != nil {
 			return told, err
 		}
-		spans = after(spans, at+1)
+		told++
 	}
 	return told, nil
 }
