@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 
 	"mailsrv/pkg/mail"
 )
@@ -75,7 +76,9 @@ func (t *transaction) recipient(ctx context.Context, r mail.Recipient) error {
 // Data implements Transaction. The order in which the message becomes durable:
 //
 //  1. in the stores that are reachable now, all at the same time and each by
-//     one Deliver, the sender's own copy with them;
+//     one Deliver, the sender's own copy with them; but not for recipients of
+//     whose delivery the sender wants to hear (NOTIFY=SUCCESS), since it is the
+//     queue that reports;
 //  2. in the queue, as one entry for each reverse-path, everything that is
 //     left: external recipients, those on hold, those whose store gave a
 //     transient answer, and the sender's copy if it was among these;
@@ -133,7 +136,7 @@ func (t *transaction) deliverThrough(ctx context.Context, env mail.Envelope, bod
 	}
 	var now, left []Target
 	for _, target := range all {
-		if target.Via == ViaStore {
+		if target.Via == ViaStore && !strings.Contains(target.Recipient.Notify, "SUCCESS") {
 			now = append(now, target)
 		} else {
 			left = append(left, target)

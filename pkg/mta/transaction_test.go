@@ -295,6 +295,23 @@ func TestDeliverThrough(t *testing.T) {
 	}
 }
 
+func TestSuccessReportsAreTheQueues(t *testing.T) {
+	h := newHouse(t)
+	tx, err := h.agent.Begin(t.Context(), stranger(), mta.Sender{From: addr(t, "s@far.test")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Recipient(t.Context(), mail.Recipient{Address: addr(t, "alice@us.example"), Notify: "SUCCESS"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Data(t.Context(), mail.Bytes("\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"s@far.test -> alice@us.example:INBOX"}, h.queue.got); diff != "" {
+		t.Errorf("queued (-want +got):\n%s", diff)
+	}
+}
+
 func TestQueueFailureIsTransient(t *testing.T) {
 	h := newHouse(t)
 	h.queue.answers = map[string]error{"*": mail.Refuse(3, 0, "disk on fire")}

@@ -15,7 +15,7 @@ import (
 // report is a delivery status notification (RFC 3464), to the sender of a
 // message about some of its recipients.
 type report struct {
-	action   string // failed or delayed
+	action   string // failed, delayed or delivered
 	entry    entryRow
 	rows     []recipientRow
 	original original
@@ -40,8 +40,11 @@ const dateLayout = "Mon, 02 Jan 2006 15:04:05 -0700"
 func (r *report) append(dst []byte) []byte {
 	boundary := "=_" + string(r.trace)
 	subject, status, quoted := "Message not delivered", "message/delivery-status", "text/rfc822-headers"
-	if r.action == "delayed" {
+	switch r.action {
+	case "delayed":
 		subject = "Message delayed, still trying"
+	case "delivered":
+		subject = "Message delivered"
 	}
 	if r.original.whole {
 		quoted = "message/rfc822"
@@ -82,10 +85,14 @@ func (r *report) append(dst []byte) []byte {
 func (r *report) appendText(dst []byte) []byte {
 	line := func(format string, args ...any) { dst = append(fmt.Appendf(dst, format, args...), "\r\n"...) }
 	line("This is the mail server %s.\r\n", r.hostname)
-	if r.action == "failed" {
-		line("Your message of %s could not be delivered\r\nto the recipients below. It will not be tried again.", r.entry.arrived.Format(dateLayout))
-	} else {
-		line("Your message of %s could not be delivered\r\nto the recipients below yet. It is still being tried: you need not send it again.", r.entry.arrived.Format(dateLayout))
+	line("Your message of %s", r.entry.arrived.Format(dateLayout))
+	switch r.action {
+	case "failed":
+		line("could not be delivered to the recipients below. It will not be tried again.")
+	case "delayed":
+		line("could not be delivered to the recipients below yet. It is still being tried:\r\nyou need not send it again.")
+	default:
+		line("was delivered to the recipients below.")
 	}
 	for _, row := range r.rows {
 		line("\r\n  <%s>", row.Address)

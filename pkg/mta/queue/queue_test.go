@@ -299,6 +299,28 @@ func TestPermanentFailureBouncesOnce(t *testing.T) {
 	})
 }
 
+func TestSuccessIsReportedWhereItIsFinal(t *testing.T) {
+	bubble(t, func(t *testing.T, dir string) {
+		h := newHop()
+		q, _ := run(t, options(dir, h))
+		env := envelope(t, "s@us.example", "a@us.example", "b@us.example", "c@far.test")
+		env.Ret = "FULL"
+		for i, notify := range []string{"SUCCESS,FAILURE", "", "SUCCESS"} {
+			env.To[i].Notify = notify
+		}
+		env.To[0].Mailbox, env.To[1].Mailbox = "INBOX", "INBOX"
+		put(t, q, env, letter)
+		later(time.Minute)
+		if n := h.attempts("s@us.example"); n != 1 {
+			t.Fatalf("%d reports, want 1", n)
+		}
+		b := string(h.body("s@us.example"))
+		if !strings.Contains(b, "Action: delivered") || !strings.Contains(b, "a@us.example") || strings.Contains(b, "b@us.example") || strings.Contains(b, "c@far.test") || strings.Contains(b, "hello") {
+			t.Errorf("report:\n%s", b)
+		}
+	})
+}
+
 func TestUnknownErrorIsTransient(t *testing.T) {
 	bubble(t, func(t *testing.T, dir string) {
 		h := newHop()

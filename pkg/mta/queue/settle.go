@@ -18,7 +18,7 @@ import (
 type verdict struct {
 	recipientRow
 	err error
-	// action is what the sender hears: "failed", "delayed" or nothing.
+	// action is what the sender hears: "failed", "delayed", "delivered" or nothing.
 	action string
 	// expansion takes the recipient's place.
 	expansion []mail.Envelope
@@ -43,7 +43,10 @@ func (q *Queue) judge(e entryRow, r recipientRow, err error, now time.Time) verd
 	var expansion *mta.Expansion
 	switch {
 	case err == nil:
-		v.state, v.status = Delivered, "delivered"
+		v.state, v.status = Delivered, "250 2.1.5 delivered"
+		if r.Mailbox != "" { // the next hop reports what it was handed (RFC 3461 §5.2.2)
+			v.action = "delivered"
+		}
 		return v
 	case errors.As(err, &expansion):
 		v.state, v.status, v.expansion = Delivered, expansion.Error(), expansion.Envelopes
@@ -183,7 +186,7 @@ func (c *change) write(verdicts []verdict) error {
 	}
 	// Not the attempt's context: what happened must be written down.
 	err = c.q.db.Write(context.Background(), func(tx *sqlite.Tx) error {
-		var failed, delayed []recipientRow
+		reports := make(map[string][]recipientRow)
 		for _, v := range verdicts {
 			alive, err := update(tx, v.recipientRow)
 			if err != nil {
@@ -197,18 +200,14 @@ func (c *change) write(verdicts []verdict) error {
 					return err
 				}
 			}
-			switch {
-			case v.action == "failed" && wants(v.Notify, "FAILURE"):
-				failed = append(failed, v.recipientRow)
-			case v.action == "delayed" && wants(v.Notify, "DELAY"):
-				delayed = append(delayed, v.recipientRow)
+			if wants(v.Notify, v.action) {
+				reports[v.action] = append(reports[v.action], v.recipientRow)
 			}
 		}
-		if err := c.report(tx, "failed", failed, original); err != nil {
-			return err
-		}
-		if err := c.report(tx, "delayed", delayed, original); err != nil {
-			return err
+		for _, action := range []string{"failed", "delayed", "delivered"} {
+			if err := c.report(tx, action, reports[action], original); err != nil {
+				return err
+			}
 		}
 		return c.end(tx)
 	})
@@ -224,18 +223,24 @@ func (c *change) write(verdicts []verdict) error {
 	return nil
 }
 
-// wants reports whether a NOTIFY list asks for a kind of report; an empty one
-// asks for both of those we make.
-func wants(notify, kind string) bool {
-	return notify == "" || slices.Contains(strings.Split(notify, ","), kind)
+// wants reports whether a NOTIFY list asks for a report of an action; an empty
+// one asks for those of bad news (RFC 3461 §4.1).
+func wants(notify, action string) bool {
+	keyword := map[string]string{"failed": "FAILURE", "delayed": "DELAY", "delivered": "SUCCESS"}[action]
+	if notify == "" {
+		return keyword == "FAILURE" || keyword == "DELAY"
+	}
+	return keyword != "" && slices.Contains(strings.Split(notify, ","), keyword)
 }
 
 // original reads what a report would quote, if there will be one.
 func (c *change) original(verdicts []verdict) (original, error) {
-	if c.e.env.From.IsNull() || !slices.ContainsFunc(verdicts, func(v verdict) bool { return v.action != "" }) {
+	told := func(v verdict) bool { return wants(v.Notify, v.action) }
+	if c.e.env.From.IsNull() || !slices.ContainsFunc(verdicts, told) {
 		return original{}, nil
 	}
-	return readOriginal(c.body, c.e.env.Ret == "FULL")
+	bad := func(v verdict) bool { return v.state != Delivered }
+	return readOriginal(c.body, c.e.env.Ret == "FULL" && slices.ContainsFunc(verdicts, bad))
 }
 
 // update writes a recipient's row, unless it is done with; a hold that was laid
