@@ -52,20 +52,23 @@ func (m *mirror) take(lines []string) {
 			if n > len(m.uids) || m.uids[n-1] != 0 && m.uids[n-1] != uid {
 				m.tb.Fatalf("%q, but number %d is UID %v", line, n, m.uids)
 			}
-			m.uids[n-1] = uid
 			if got := untaggedFlags.FindStringSubmatch(line); got != nil {
+				// A message that was only counted, and then fetched without its
+				// flags, is one whose flags nobody has told.
+				m.uids[n-1] = uid
 				m.flags[uid] = strings.TrimSpace(strings.Replace(got[2], `\Recent`, "", 1))
 			}
 		}
 	}
 }
 
-// known is the mailbox as the mirror knows it; messages that it has only been
-// counted are asked for.
+// known is the mailbox as the mirror knows it; it asks for messages whose UID
+// or flags nobody has told it yet.
 func (m *mirror) known() []string {
 	m.tb.Helper()
 	m.take(m.ok("NOOP"))
-	if i := slices.Index(m.uids, 0); i >= 0 {
+	unknown := func(uid int) bool { _, told := m.flags[uid]; return !told }
+	if i := slices.IndexFunc(m.uids, unknown); i >= 0 {
 		m.take(m.ok(fmt.Sprintf("FETCH %d:* (UID FLAGS)", i+1)))
 	}
 	var all []string
