@@ -5,14 +5,18 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha512"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"math/big"
 	"net"
+	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -139,7 +143,7 @@ func TestSuites(t *testing.T) {
 		"ldapi": func(t *testing.T) directory.Editor {
 			l := listen(t, "unix", filepath.Join(t.TempDir(), "s"))
 			o := options(openTree(t))
-			o.Peers = map[uint32]directory.DN{uint32(syscallUID()): admin}
+			o.Peers = map[uint32]directory.DN{uint32(os.Getuid()): admin}
 			serve(t, l, o)
 			return dial(t, ldapclient.Options{URLs: []string{"ldapi://" + l.Addr().String()}, External: true})
 		},
@@ -339,6 +343,8 @@ func TestDialRefuses(t *testing.T) {
 	}
 }
 
+func itoa(i int) string { return strconv.Itoa(i) }
+
 func person(i int) directory.DN {
 	return directorytest.Base().Child("uid", "u"+itoa(i))
 }
@@ -383,4 +389,22 @@ func names(t testing.TB, tree directory.Tree, f directory.Filter) (names []strin
 	}
 	slices.Sort(names)
 	return names, nil
+}
+
+// saltedSHA512 is a hash that costs little, so that tests measure LDAP.
+func saltedSHA512(password string) string {
+	const salt = "salt"
+	sum := sha512.Sum512([]byte(password + salt))
+	return "{SSHA512}" + base64.StdEncoding.EncodeToString(append(sum[:], salt...))
+}
+
+// TestClosed: a closed client is an outage, not a panic.
+func TestClosed(t *testing.T) {
+	l := listen(t, "tcp", "127.0.0.1:0")
+	serve(t, l, options(filled(t, 1)))
+	c := dial(t, ldapclient.Options{URLs: []string{"ldap://" + l.Addr().String()}, BindDN: service, Password: password, Probe: true})
+	must(t, c.Close())
+	if _, err := names(t, c, directory.Filter{}); !errors.Is(err, directory.ErrUnavailable) {
+		t.Error(err)
+	}
 }

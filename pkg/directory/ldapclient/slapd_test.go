@@ -17,7 +17,7 @@ import (
 
 // startSlapd runs OpenLDAP's server over an empty tree o=mail with the
 // standard schema, and returns its URL; it skips the test if there is none.
-func startSlapd(t *testing.T) string {
+func startSlapd(t testing.TB) string {
 	t.Helper()
 	slapd, err := exec.LookPath("slapd")
 	if err != nil {
@@ -35,6 +35,8 @@ modulepath %[1]s/usr/lib/ldap
 moduleload back_mdb
 pidfile %[2]s/pid
 database mdb
+maxsize 104857600
+index uid,mail,objectClass eq
 suffix "o=mail"
 rootdn "cn=admin,o=mail"
 rootpw %[3]q
