@@ -29,7 +29,7 @@ type Options struct {
 	// bounds one transaction; 0: 1000.
 	MaxSize       int64
 	MaxRecipients int
-	// Log gets what no session's own log gets.
+	// Log serves sessions that have no log of their own.
 	Log *slog.Logger
 	// Accepted and Refused, if not nil, are called once for each message
 	// that Data took, or refused.
@@ -76,7 +76,7 @@ func (a *Agent) Begin(ctx context.Context, s *Session, m Sender) (Transaction, e
 	if t.trace == "" {
 		t.trace = mail.NewTraceID()
 	}
-	t.log = s.Log.With("trace", string(t.trace), "from", m.From.String())
+	t.log = cmp.Or(s.Log, a.o.Log).With("trace", string(t.trace), "from", m.From.String())
 	if err := run(ctx, a.checks, AtSender, &t.evidence); err != nil {
 		t.log.Info("sender refused", "err", err)
 		return nil, err

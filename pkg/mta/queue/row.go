@@ -92,7 +92,9 @@ func scanRecipient(scan func(...any) error) (recipientRow, error) {
 	var waited, tried, next int64
 	err := scan(&r.entry, &r.n, &r.Address.Local, &r.Address.Domain, &r.Mailbox, &flags, &r.SentCopy, &r.Notify, &r.ORCPT,
 		&r.destination, &r.state, &r.attempts, &waited, &tried, &next, &r.warned, &r.status)
-	r.Flags = strings.Fields(flags)
+	if flags != "" {
+		r.Flags = strings.Fields(flags)
+	}
 	r.waited, r.next = time.Duration(waited)*time.Millisecond, time.UnixMilli(next)
 	if tried != 0 {
 		r.tried = time.UnixMilli(tried)
