@@ -226,11 +226,11 @@ func (s *session) trouble(at string, err error) error {
 	return mail.TryLater(4, 2, "the connection to "+s.hop.name+" failed at "+at, err)
 }
 
-// refused is a refusal before the message was mentioned: it is about us or the
-// hour, and so transient even if its code is not.
+// refused is any but the expected reply before the message was mentioned: it is
+// about us or the hour, and so transient even if its code is not.
 func (s *session) refused(r smtpwire.Reply) error {
 	st := s.said(r)
-	if st.Permanent() {
+	if st.Code/100 != 4 {
 		st.Code, st.Enhanced[0] = 451, 4
 	}
 	return st
