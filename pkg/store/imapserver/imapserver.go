@@ -96,8 +96,10 @@ func (s *Server) Attach(ctx context.Context, h *mmp.Handover) error {
 		log:    h.Log.With("account", granted.Account.Name()),
 	}
 	begun := time.Now()
-	err = c.run(h.Tag)
-	c.log.Info("session ended", "duration", time.Since(begun).Round(time.Millisecond), "err", err)
+	if err := c.run(h.Tag); err != nil {
+		c.log = c.log.With("err", err)
+	}
+	c.log.Info("session ended", "duration", time.Since(begun).Round(time.Millisecond))
 	return nil
 }
 

@@ -17,6 +17,14 @@ func TestPattern(t *testing.T) {
 		{"*/%", "a/b/c", true}, {"%/c", "a/b/c", false}, {"inbox", "INBOX", true}, {"InB%", "INBOX", true},
 		{"inbox/x", "INBOX/x", false}, {"Archive", "archive", false}, {"ü*", "über", true}, {"u*", "über", false}, {"üb%", "über", true}, {"***%%**x", "abx", true},
 	}
+	long := strings.Repeat("ab", 100)
+	tests = append(tests, []struct {
+		pattern, name string
+		want          bool
+	}{
+		{long, long, true}, {long + "*", long + "/x", true}, {long[:63] + "%" + long[63:], long, true}, {long[:64] + "*b", long, true}, {long[:64] + "%c", long, false},
+		{long[:127] + "*" + long[128:], long[:127] + "/b/" + long[128:], true}, {long[:127] + "%" + long[128:], long[:127] + "/b/" + long[128:], false},
+	}...)
 	for _, tt := range tests {
 		if got := newPattern(tt.pattern).matches(tt.name); got != tt.want {
 			t.Errorf("%q matches %q: %v", tt.pattern, tt.name, got)

@@ -3,6 +3,7 @@ package imapserver
 import (
 	"fmt"
 	"strconv"
+	"strings"
 
 	"mailsrv/pkg/mime"
 	"mailsrv/pkg/store"
@@ -93,7 +94,7 @@ func readSearch(l *imapwire.Lexer, v *view) (*searchRequest, error) {
 	if word == "CHARSET" {
 		l.Space()
 		switch charset := l.AString(); {
-		case l.Err() != nil, equalFold(charset, "UTF-8"), equalFold(charset, "US-ASCII"):
+		case l.Err() != nil, strings.EqualFold(charset, "UTF-8"), strings.EqualFold(charset, "US-ASCII"):
 		default:
 			return nil, no("BADCHARSET (US-ASCII UTF-8)", "charset is not known")
 		}

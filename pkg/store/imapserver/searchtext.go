@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"unicode"
 	"unicode/utf8"
 
@@ -15,8 +14,6 @@ import (
 
 // searchChunk is how much of a text is read at once, in bytes.
 const searchChunk = 32 << 10
-
-func equalFold(a, b string) bool { return strings.EqualFold(a, b) }
 
 // meetsBody puts the conditions that need the message itself to who.
 func (c *session) meetsBody(q *searchRequest, who *candidate) (bool, error) {

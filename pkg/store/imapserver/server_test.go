@@ -1,10 +1,13 @@
 package imapserver_test
 
 import (
+	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http/httptest"
 	"net/netip"
 	"slices"
 	"strings"
@@ -205,5 +208,41 @@ func TestFetchOfMuch(t *testing.T) {
 	}
 	if got := c.ok("SEARCH RETURN (COUNT MIN MAX) BODY \"of message 59\""); got[0] != `* ESEARCH (TAG "t") MIN 56 MAX 595 COUNT 11` {
 		t.Errorf("SEARCH BODY: %q", got[0])
+	}
+}
+
+// TestIdleOverTLS: waking a reader goes through its read deadline, which must
+// not break the TLS connection.
+func TestIdleOverTLS(t *testing.T) {
+	certified := httptest.NewTLSServer(nil)
+	defer certified.Close()
+	p := newPeer(t, nil)
+	raw, server := tcpPair(t)
+	client := tls.Client(raw, &tls.Config{InsecureSkipVerify: true})
+	h := &mmp.Handover{Conn: tls.Server(server, certified.TLS), Tag: "in", Identity: auth.Identity{User: alice()},
+		Client: auth.Client{Addr: netip.MustParseAddrPort("192.0.2.1:1"), Service: directory.ServiceIMAP, TLS: true}, Log: slog.New(slog.DiscardHandler)}
+	done := make(chan error, 1)
+	go func() { done <- p.server.Attach(t.Context(), h) }()
+	c := &chat{tb: t, conn: client, r: bufio.NewReader(client)}
+	c.line()
+	c.ok("SELECT INBOX")
+	for i := 1; i <= 3; i++ {
+		c.send("t IDLE\r\n")
+		c.line()
+		for n := 2*i - 1; n <= 2*i; n++ {
+			p.put("INBOX", simpleMail(n))
+			if got, want := c.line()+c.line(), fmt.Sprintf("* %d EXISTS* %d RECENT", n, n); got != want {
+				t.Fatalf("got %q, want %q", got, want)
+			}
+		}
+		c.send("DONE\r\n")
+		if got := c.line(); got != "t OK IDLE completed" {
+			t.Fatalf("got %q", got)
+		}
+	}
+	c.ok("LOGOUT")
+	client.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }

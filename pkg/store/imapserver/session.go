@@ -37,6 +37,7 @@ type session struct {
 // an orderly end.
 func (c *session) serve() error {
 	for !c.done {
+		c.rest()
 		cmd, err := c.reader.ReadCommand(c.limits)
 		if wrong, ok := errors.AsType[*imapwire.BadCommandError](err); ok {
 			c.reply(wrong.Tag, "BAD", wrong.Code, wrong.Text)
@@ -53,6 +54,18 @@ func (c *session) serve() error {
 		}
 	}
 	return c.flush()
+}
+
+// keepWritten is the largest write buffer that a resting session keeps, in bytes.
+const keepWritten = 8 << 10
+
+// rest writes what is owed before a wait for the client, and frees the buffer
+// of a long answer: most sessions rest most of their time.
+func (c *session) rest() {
+	if c.conn.Buffered() == 0 && cap(c.conn.Out()) > keepWritten {
+		_ = c.conn.Flush() // an error comes back from the read
+		c.conn.SetOut(nil)
+	}
 }
 
 // end takes leave of a client for a reason that leaves nothing to answer. It
