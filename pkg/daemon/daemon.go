@@ -1,5 +1,5 @@
 // Package daemon is the roof: it builds the roles of this process, joins them
-// in wire.go, runs them and stops them in reverse order.
+// (build in wire.go, one file a role), runs them and stops them in reverse order.
 //
 // It holds no mail logic. Nowhere else may code ask whether a role is local.
 package daemon

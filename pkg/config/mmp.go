@@ -1,0 +1,24 @@
+package config
+
+// MMP is the multiplexor role.
+type MMP struct {
+	IMAP        Door       `yaml:"imap"`
+	DefaultHost string     `yaml:"default_host"`
+	Stores      []MMPStore `yaml:"stores"`
+}
+
+// MMPStore is how the MMP reaches the store of one mailHost.
+type MMPStore struct {
+	Host          string `yaml:"host"`
+	Address       string `yaml:"address"`
+	TLS           string `yaml:"tls"`
+	CA            string `yaml:"ca"`
+	Kind          string `yaml:"kind"`
+	ProxyName     string `yaml:"proxy_name"`
+	SecretFile    string `yaml:"secret_file"`
+	ProxyProtocol bool   `yaml:"proxy_protocol"`
+}
+
+func defaultMMP() MMP {
+	return MMP{IMAP: Door{Listen: Listeners{":143"}, ListenTLS: Listeners{":993"}}}
+}

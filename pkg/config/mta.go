@@ -1,0 +1,76 @@
+package config
+
+import "time"
+
+// MTA is the transfer agent role.
+type MTA struct {
+	SMTP          ListenOnly `yaml:"smtp"`
+	Submission    ListenOnly `yaml:"submission"`
+	Submissions   ListenOnly `yaml:"submissions"`
+	Stores        []MTAStore `yaml:"stores"`
+	SmartHost     SmartHost  `yaml:"smart_host"`
+	DNS           string     `yaml:"dns"`
+	Port          int        `yaml:"port"`
+	AllowLoopback bool       `yaml:"allow_loopback"`
+	MaxMessage    Size       `yaml:"max_message"`
+	MaxRecipients int        `yaml:"max_recipients"`
+	Sent          Sent       `yaml:"sent"`
+	Queue         Queue      `yaml:"queue"`
+}
+
+// MTAStore is how the MTA reaches the store of one mailHost.
+type MTAStore struct {
+	Host    string `yaml:"host"`
+	Address string `yaml:"address"`
+	TLS     string `yaml:"tls"`
+	CA      string `yaml:"ca"`
+}
+
+// SmartHost takes all mail for other domains; an empty address: there is none.
+type SmartHost struct {
+	Address      string `yaml:"address"`
+	TLS          string `yaml:"tls"`
+	Username     string `yaml:"username"`
+	PasswordFile string `yaml:"password_file"`
+}
+
+// Sent is the server's copy of what a user sends.
+type Sent struct {
+	Enabled bool   `yaml:"enabled"`
+	Mailbox string `yaml:"mailbox"`
+}
+
+// Queue is the schedule of what cannot be delivered at once.
+type Queue struct {
+	Lifetime       Duration   `yaml:"lifetime"`
+	DelayWarning   Duration   `yaml:"delay_warning"`
+	Retry          []Duration `yaml:"retry"`
+	Concurrency    int        `yaml:"concurrency"`
+	PerDestination int        `yaml:"per_destination"`
+}
+
+func defaultMTA() MTA {
+	return MTA{
+		SMTP:          ListenOnly{Listeners{":25"}},
+		Submission:    ListenOnly{Listeners{":587"}},
+		Submissions:   ListenOnly{Listeners{":465"}},
+		Port:          25,
+		MaxMessage:    50 << 20,
+		MaxRecipients: 1000,
+		Sent:          Sent{Enabled: true, Mailbox: "Sent"},
+		Queue: Queue{
+			Lifetime:       Duration(5 * 24 * time.Hour),
+			DelayWarning:   Duration(4 * time.Hour),
+			Retry:          minutes(5, 10, 20, 40, 80, 120),
+			Concurrency:    50,
+			PerDestination: 5,
+		},
+	}
+}
+
+func minutes(n ...int) (d []Duration) {
+	for _, m := range n {
+		d = append(d, Duration(time.Duration(m)*time.Minute))
+	}
+	return d
+}

@@ -1,0 +1,44 @@
+package config
+
+import "net/netip"
+
+// Store is the store role.
+type Store struct {
+	Hosts             []string       `yaml:"hosts"`
+	IMAP              Door           `yaml:"imap"`
+	LMTP              LMTP           `yaml:"lmtp"`
+	Proxies           []Proxy        `yaml:"proxies"`
+	ProxyProtocolFrom []netip.Prefix `yaml:"proxy_protocol_from"`
+	Quota             Quota          `yaml:"quota"`
+	MaxMessage        Size           `yaml:"max_message"`
+	InlineLimit       Size           `yaml:"inline_limit"`
+}
+
+// LMTP is the store's door for MTAs elsewhere.
+type LMTP struct {
+	Listen  Listeners      `yaml:"listen"`
+	Trusted []netip.Prefix `yaml:"trusted"`
+}
+
+// Proxy is an MMP that may log users in.
+type Proxy struct {
+	Name       string         `yaml:"name"`
+	SecretFile string         `yaml:"secret_file"`
+	Networks   []netip.Prefix `yaml:"networks"`
+}
+
+// Quota is the default of users without one: -1 is no limit.
+type Quota struct {
+	Bytes    Size  `yaml:"bytes"`
+	Messages int64 `yaml:"messages"`
+}
+
+func defaultStore() Store {
+	loopback := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+	return Store{
+		LMTP:        LMTP{Trusted: loopback},
+		Quota:       Quota{Bytes: -1, Messages: -1},
+		MaxMessage:  50 << 20,
+		InlineLimit: 64 << 10,
+	}
+}

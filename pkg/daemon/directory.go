@@ -1,0 +1,142 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"mailsrv/pkg/config"
+	"mailsrv/pkg/directory"
+	"mailsrv/pkg/directory/ldapclient"
+	"mailsrv/pkg/directory/ldapserver"
+	"mailsrv/pkg/directory/sqldir"
+	"mailsrv/pkg/listen"
+)
+
+// tree is the directory: ours, served to others, or one that runs elsewhere.
+func (d *daemon) tree(ctx context.Context) (directory.Tree, error) {
+	if !d.cfg.Runs(config.RoleDirectory) {
+		c, err := Dial(ctx, d.cfg)
+		if err == nil {
+			d.closers = append(d.closers, c.Close)
+		}
+		return c, err
+	}
+	dir, err := sqldir.Open(ctx, filepath.Join(d.cfg.Data, "directory.db"), sqldir.Options{Log: d.log, OnFatal: d.onFatal})
+	if err != nil {
+		return nil, err
+	}
+	d.closers = append(d.closers, dir.Close)
+	base, err := directory.ParseDN(d.cfg.Directory.Suffix)
+	if err != nil {
+		return nil, fmt.Errorf("reading directory.suffix: %w", err)
+	}
+	if err := directory.NewProvisioner(dir, directory.ViewOptions{Base: base}).EnsureBase(ctx); err != nil {
+		return nil, fmt.Errorf("making the suffix %s: %w", base, err)
+	}
+	return dir, d.ldap(ctx, dir, base)
+}
+
+// ldap opens the directory's doors.
+func (d *daemon) ldap(ctx context.Context, dir directory.Editor, base directory.DN) error {
+	c := d.cfg.Directory
+	adminDN, err := directory.ParseDN(c.AdminDN)
+	if err != nil {
+		return fmt.Errorf("reading directory.admin_dn: %w", err)
+	}
+	access := directory.Access{Admins: []directory.DN{adminDN}}
+	var accounts []ldapserver.Account
+	if c.AdminPasswordFile != "" {
+		password, err := secret(c.AdminPasswordFile)
+		if err != nil {
+			return err
+		}
+		accounts = append(accounts, ldapserver.Account{DN: adminDN, Password: password})
+	}
+	for _, s := range c.Services {
+		dn, err := directory.ParseDN(s.DN)
+		if err != nil {
+			return fmt.Errorf("reading directory.services: %w", err)
+		}
+		password, err := secret(s.PasswordFile)
+		if err != nil {
+			return err
+		}
+		access.Services = append(access.Services, dn)
+		accounts = append(accounts, ldapserver.Account{DN: dn, Password: password})
+	}
+	server := ldapserver.New(ldapserver.Options{
+		Tree: dir, Access: access, Accounts: accounts, TLS: d.tls(), NamingContexts: []directory.DN{base},
+		Peers: map[uint32]directory.DN{0: adminDN, uint32(os.Getuid()): adminDN}, Log: d.log.With("role", "directory"),
+	})
+	s := stage{role: config.RoleDirectory}
+	for _, x := range []door{
+		{name: "ldap", listen: c.Listen.LDAP, serve: server.ServeConn},
+		{name: "ldaps", listen: c.Listen.LDAPS, options: listen.Options{TLS: d.tls("ldap")}, serve: server.ServeConn},
+		{name: "ldapi", listen: config.Listeners{"unix:" + Socket(d.cfg)}, serve: server.ServeConn},
+	} {
+		x.options.Total = perDoor
+		if err := d.open(ctx, &s, x); err != nil {
+			return err
+		}
+	}
+	d.stages = append(d.stages, s)
+	return nil
+}
+
+// Socket is the path of the directory's local socket.
+func Socket(c config.Config) string {
+	if c.Directory.Listen.LDAPI != "" {
+		return c.Directory.Listen.LDAPI
+	}
+	return filepath.Join(c.Data, "ldapi")
+}
+
+// Dial connects to the directory that the configuration names: over the local
+// socket where the directory role runs on this machine, else by its URLs. The
+// caller closes the client.
+func Dial(ctx context.Context, c config.Config) (*ldapclient.Client, error) {
+	o := ldapclient.Options{Timeout: time.Duration(c.Directory.Timeout), Connections: c.Directory.Pool, StartTLS: c.Directory.StartTLS}
+	if c.Runs(config.RoleDirectory) {
+		o.URLs, o.External, o.Probe = []string{"ldapi://" + Socket(c)}, true, true
+		return ldapclient.Dial(ctx, o)
+	}
+	o.URLs = c.Directory.URLs
+	var err error
+	if o.TLS, err = clientTLS(c.Directory.CA, ""); err != nil {
+		return nil, err
+	}
+	if c.Directory.BindDN == "" {
+		o.External = strings.HasPrefix(o.URLs[0], "ldapi:")
+		return ldapclient.Dial(ctx, o)
+	}
+	if o.BindDN, err = directory.ParseDN(c.Directory.BindDN); err != nil {
+		return nil, fmt.Errorf("reading directory.bind_dn: %w", err)
+	}
+	if o.Password, err = secret(c.Directory.BindPasswordFile); err != nil {
+		return nil, err
+	}
+	return ldapclient.Dial(ctx, o)
+}
+
+// View says where the configuration's domains are.
+func View(c config.Config) (directory.ViewOptions, error) {
+	base, err := directory.ParseDN(c.Directory.Suffix)
+	host := c.Hostname
+	if len(c.Store.Hosts) > 0 {
+		host = c.Store.Hosts[0]
+	}
+	return directory.ViewOptions{Base: base, DefaultDomain: c.Directory.DefaultDomain, MailHost: strings.ToLower(host)}, err
+}
+
+// directory is the mail view of tree for one role, which is counted.
+func (d *daemon) directory(tree directory.Tree, role config.Role) (directory.Directory, error) {
+	o, err := View(d.cfg)
+	if err != nil {
+		return nil, fmt.Errorf("reading directory.suffix: %w", err)
+	}
+	return &observed{Directory: directory.NewView(tree, o), role: string(role), metrics: d.metrics, log: d.log.With("role", string(role))}, nil
+}

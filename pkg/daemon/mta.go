@@ -1,0 +1,155 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"mailsrv/pkg/auth"
+	"mailsrv/pkg/config"
+	"mailsrv/pkg/directory"
+	"mailsrv/pkg/listen"
+	"mailsrv/pkg/mail"
+	"mailsrv/pkg/mta"
+	"mailsrv/pkg/mta/queue"
+	"mailsrv/pkg/mta/smtpclient"
+	"mailsrv/pkg/mta/smtpserver"
+	"mailsrv/pkg/store/lmtpclient"
+)
+
+// stores finds the store of a mail host for the MTA.
+func (d *daemon) stores(st *storeRole) (mta.Stores, error) {
+	remote := map[string]mail.Deliverer{}
+	for _, s := range d.cfg.MTA.Stores {
+		o := lmtpclient.Options{Addr: s.Address, Hostname: d.cfg.Hostname, Log: d.log.With("role", "mta")}
+		if s.TLS == "starttls" {
+			var err error
+			if o.TLS, err = clientTLS(s.CA, s.Host); err != nil {
+				return nil, err
+			}
+		}
+		c := lmtpclient.New(o)
+		d.closers = append(d.closers, c.Close)
+		remote[strings.ToLower(s.Host)] = d.metrics.deliverer("lmtp", c)
+	}
+	hosts := d.hosts()
+	return func(host string) (mail.Deliverer, error) {
+		if st != nil && (host == "" || slices.ContainsFunc(hosts, func(h string) bool { return strings.EqualFold(h, host) })) {
+			return st.deliverer, nil
+		}
+		if r, ok := remote[strings.ToLower(host)]; ok {
+			return r, nil
+		}
+		if host == "" && st == nil && len(remote) == 1 {
+			for _, r := range remote {
+				return r, nil
+			}
+		}
+		return nil, fmt.Errorf("no store is configured for mail host %q (mta.stores)", host)
+	}, nil
+}
+
+// remotes are the clients to other people's hosts: by MX, or a relay.
+func (d *daemon) remotes() (mta.Remotes, error) {
+	c := d.cfg.MTA
+	o := smtpclient.Options{Hostname: d.cfg.Hostname, Port: c.Port, AllowLoopback: c.AllowLoopback, Log: d.log.With("role", "mta")}
+	if c.DNS != "" {
+		o.Resolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, c.DNS)
+		}}
+	}
+	if s := c.SmartHost; s.Address != "" {
+		o.SmartHost = &smtpclient.SmartHost{Addr: s.Address, TLS: security(s.TLS), Username: s.Username}
+		if s.PasswordFile != "" {
+			var err error
+			if o.SmartHost.Password, err = secret(s.PasswordFile); err != nil {
+				return nil, err
+			}
+		}
+	}
+	direct := d.metrics.deliverer("remote", smtpclient.New(o))
+	return func(host string) mail.Deliverer {
+		if host == "" {
+			return direct
+		}
+		relay := o
+		relay.SmartHost = &smtpclient.SmartHost{Addr: host, TLS: smtpclient.Opportunistic}
+		return smtpclient.New(relay)
+	}, nil
+}
+
+func security(mode string) smtpclient.Security {
+	switch mode {
+	case "implicit":
+		return smtpclient.ImplicitTLS
+	case "none":
+		return smtpclient.Opportunistic
+	}
+	return smtpclient.RequireSTARTTLS
+}
+
+// mta is the transfer agent role.
+func (d *daemon) mta(ctx context.Context, tree directory.Tree, st *storeRole) error {
+	c := d.cfg.MTA
+	log := d.log.With("role", "mta")
+	dir, err := d.directory(tree, config.RoleMTA)
+	if err != nil {
+		return err
+	}
+	stores, err := d.stores(st)
+	if err != nil {
+		return err
+	}
+	remotes, err := d.remotes()
+	if err != nil {
+		return err
+	}
+	spool, err := d.folder("spool")
+	if err != nil {
+		return err
+	}
+	resolver := &mta.Resolver{Directory: dir, Hosts: d.hosts()}
+	backoff := make([]time.Duration, len(c.Queue.Retry))
+	for i, r := range c.Queue.Retry {
+		backoff[i] = time.Duration(r)
+	}
+	q, err := queue.Open(ctx, queue.Options{
+		Dir: filepath.Join(d.cfg.Data, "queue"), Next: mta.NewRouter(resolver, stores, remotes), Destination: mta.Destination, Hostname: d.cfg.Hostname,
+		Lifetime: time.Duration(c.Queue.Lifetime), DelayWarning: time.Duration(c.Queue.DelayWarning), Backoff: backoff,
+		MaxConcurrent: c.Queue.Concurrency, MaxPerDestination: c.Queue.PerDestination, OnFatal: d.onFatal, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	d.closers = append(d.closers, q.Close)
+	sent := ""
+	if c.Sent.Enabled {
+		sent = c.Sent.Mailbox
+	}
+	agent := mta.New(mta.Options{
+		Hostname: d.cfg.Hostname, Resolver: resolver, Stores: stores, Queue: d.metrics.deliverer("queue", q), DefaultDomain: d.cfg.Directory.DefaultDomain,
+		SentMailbox: sent, MaxSize: int64(c.MaxMessage), MaxRecipients: c.MaxRecipients, Log: log, Accepted: d.metrics.accepted, Refused: d.metrics.refused,
+	})
+	o := smtpserver.Options{Intake: agent, TLS: d.tls(), Hostname: d.cfg.Hostname, MaxSize: int64(c.MaxMessage), MaxRecipients: c.MaxRecipients, SpoolDir: spool, DSN: true, Log: log}
+	mx := smtpserver.New(o)
+	o.Submission = true
+	o.Authenticator = auth.New(auth.Options{Directory: dir, Log: log, Observe: d.metrics.login("mta")})
+	submission := smtpserver.New(o)
+	s := stage{role: config.RoleMTA, tasks: []func(context.Context) error{q.Serve}}
+	for _, x := range []door{
+		{name: "smtp", listen: c.SMTP.Listen, serve: mx.ServeConn},
+		{name: "submission", listen: c.Submission.Listen, serve: submission.ServeConn},
+		{name: "submissions", listen: c.Submissions.Listen, options: listen.Options{TLS: d.tls()}, serve: submission.ServeConn},
+	} {
+		x.options.PerIP, x.options.Total = smtpPerIP, perDoor
+		if err := d.open(ctx, &s, x); err != nil {
+			return err
+		}
+	}
+	d.stages = append(d.stages, s)
+	return nil
+}

@@ -1,0 +1,54 @@
+package daemon
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+)
+
+// tls is a server's configuration; nil without a certificate.
+func (d *daemon) tls(protocols ...string) *tls.Config {
+	if d.certificate == nil {
+		return nil
+	}
+	return d.certificate.Config(protocols...)
+}
+
+// clientTLS trusts the CA in a PEM file, or the system's.
+func clientTLS(ca, name string) (*tls.Config, error) {
+	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: name}
+	if ca == "" {
+		return c, nil
+	}
+	pem, err := os.ReadFile(ca)
+	if err != nil {
+		return nil, fmt.Errorf("reading CA: %w", err)
+	}
+	c.RootCAs = x509.NewCertPool()
+	if !c.RootCAs.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("reading CA: no certificate in %s", ca)
+	}
+	return c, nil
+}
+
+// secret reads a password file, which nobody else may read.
+func secret(path string) (string, error) {
+	if path == "" {
+		return "", errors.New("a password file is missing in the configuration")
+	}
+	st, err := os.Stat(path)
+	if err != nil {
+		return "", fmt.Errorf("reading secret: %w", err)
+	}
+	if st.Mode().Perm()&0o007 != 0 {
+		return "", fmt.Errorf("reading secret: %s can be read by everybody; run: chmod 600 %s", path, path)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("reading secret: %w", err)
+	}
+	return strings.TrimRight(string(b), "\r\n"), nil
+}
