@@ -22,6 +22,8 @@ type Options struct {
 	DefaultDomain string
 	// Checks are asked after our own.
 	Checks []Check
+	// Signer signs submissions; nil: they go out unsigned.
+	Signer Signer
 	// SentMailbox names the mailbox that takes a copy of each submission in
 	// its sender's account; empty: no copies.
 	SentMailbox string

@@ -1,6 +1,7 @@
 package mta
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -26,7 +27,8 @@ const (
 	AtMessage                // after the final dot
 )
 
-// Evidence is the transaction so far. Checks read it and keep nothing of it.
+// Evidence is the transaction so far. Checks read it, note what they find, and
+// keep nothing of it.
 type Evidence struct {
 	Session *Session
 	Sender  Sender
@@ -34,9 +36,28 @@ type Evidence struct {
 	Recipients []mail.Recipient
 	// Header is the message's header; nil before AtMessage.
 	Header *Header
+	// Body is the message as the client sent it; nil before AtMessage.
+	Body mail.Body
 	// Size is the message's size in bytes at AtMessage, before that what the
 	// client declared, or 0.
 	Size int64
+	// Findings are what the checks noted at AtSender and AtMessage, in their order.
+	Findings []Finding
+	// Junk says why the message belongs into the Junk mailbox; empty: it does not.
+	Junk string
+}
+
+// Note adds a finding.
+func (e *Evidence) Note(f Finding) { e.Findings = append(e.Findings, f) }
+
+// Suspect sends the message to the recipients' Junk mailboxes; the first reason stays.
+func (e *Evidence) Suspect(why string) { e.Junk = cmp.Or(e.Junk, why) }
+
+// Signer signs what our users send (RFC 6376). It may be used from many goroutines.
+type Signer interface {
+	// Sign returns the fields that vouch for body, to be put before it, with
+	// their CRLFs; none if the domain has no keys. Its error is transient.
+	Sign(ctx context.Context, domain string, body mail.Body) ([]byte, error)
 }
 
 // run asks all checks.

@@ -28,7 +28,6 @@ type Header struct {
 	// MessageID is as written, or empty.
 	MessageID string
 	HasDate   bool
-	HasBcc    bool
 }
 
 // readHeader reads the header of body; its error is a *mail.Status, or of the
@@ -58,8 +57,6 @@ func readHeader(body mail.Body) (*Header, error) {
 			h.MessageID = f.Value()
 		case f.Is("Date"):
 			h.HasDate = true
-		case f.Is("Bcc"):
-			h.HasBcc = true
 		}
 	}
 	return h, nil
@@ -97,12 +94,11 @@ func readBlock(body mail.Body) ([]byte, error) {
 	}
 }
 
-// withoutBcc is the header block without its Bcc fields (RFC 5322 §3.6.3): they
-// are for the submission alone.
-func (h *Header) withoutBcc() []byte {
+// without is the header block without the fields that drop names.
+func (h *Header) without(drop func(mime.Field) bool) []byte {
 	out := make([]byte, 0, len(h.Block))
 	for f := range mime.Fields(h.Block) {
-		if !f.Is("Bcc") {
+		if !drop(f) {
 			out = append(out, f.Raw...)
 		}
 	}

@@ -13,6 +13,9 @@ import (
 // resolved, forwards and all, and is not to be resolved again.
 const Inbox = "INBOX"
 
+// Junk is the mailbox of what the Checks suspect.
+const Junk = "Junk"
+
 // Via says by whom a Target is reached.
 type Via int
 

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"mailsrv/pkg/mail"
+	"mailsrv/pkg/mime"
 )
 
 // transaction implements Transaction.
@@ -69,7 +71,7 @@ func (t *transaction) recipient(ctx context.Context, r mail.Recipient) error {
 			t.targets = append(t.targets, target)
 		}
 	}
-	t.evidence.Recipients = e.Recipients
+	t.evidence = e
 	return nil
 }
 
@@ -113,7 +115,7 @@ func (t *transaction) Data(ctx context.Context, body mail.Body) error {
 
 func (t *transaction) data(ctx context.Context, body mail.Body) (Outcome, error) {
 	e := &t.evidence
-	e.Size = body.Size()
+	e.Size, e.Body = body.Size(), body
 	var err error
 	if e.Header, err = readHeader(body); err != nil {
 		return Outcome{}, err
@@ -121,7 +123,10 @@ func (t *transaction) data(ctx context.Context, body mail.Body) (Outcome, error)
 	if err := run(ctx, t.agent.checks, AtMessage, e); err != nil {
 		return Outcome{}, err
 	}
-	msg := t.amend(body)
+	msg, err := t.sign(ctx, t.amend(body))
+	if err != nil {
+		return Outcome{}, err
+	}
 	env := mail.Envelope{From: e.Sender.From, Trace: t.trace, SMTPUTF8: e.Sender.SMTPUTF8,
 		EightBit: e.Sender.EightBit, Ret: e.Sender.Ret, EnvID: e.Sender.EnvID}
 	return t.deliverThrough(ctx, env, msg)
@@ -131,6 +136,9 @@ func (t *transaction) data(ctx context.Context, body mail.Body) (Outcome, error)
 func (t *transaction) deliverThrough(ctx context.Context, env mail.Envelope, body mail.Body) (Outcome, error) {
 	out := Outcome{Size: body.Size()}
 	all := t.targets
+	if t.evidence.Junk != "" {
+		all = junked(all)
+	}
 	if sent, ok := t.sentCopy(ctx); ok {
 		all = append(all[:len(all):len(all)], sent)
 	}
@@ -179,6 +187,18 @@ func (t *transaction) deliverThrough(ctx context.Context, env mail.Envelope, bod
 	return out, nil
 }
 
+// junked returns the targets with Junk in the place of INBOX; what leaves our
+// stores, or was filed into another mailbox, stays as it is.
+func junked(targets []Target) []Target {
+	out := slices.Clone(targets)
+	for i := range out {
+		if r := &out[i].Recipient; r.Mailbox == Inbox {
+			r.Mailbox = Junk
+		}
+	}
+	return out
+}
+
 // firstError returns the first error, transient whatever it says: what our own
 // queue cannot take is not the client's fault.
 func firstError(errs []error) error {
@@ -206,27 +226,46 @@ func (t *transaction) sentCopy(ctx context.Context) (Target, bool) {
 	return target, true
 }
 
-// amend returns the message with our Received field and, for a submission,
-// with what RFC 6409 §8 lets us mend.
+// amend returns the message with our fields before it, without those that only
+// we may write, and for a submission with what RFC 6409 §8 lets us mend.
 func (t *transaction) amend(body mail.Body) mail.Body {
-	e := &t.evidence
-	now := t.agent.now()
-	head := received(e.Session, t.agent.o.Hostname, t.trace, e.Sender.SMTPUTF8, e.Recipients, now)
-	if !e.Session.Submission {
-		return &amended{head: head, original: body}
+	e, h := &t.evidence, t.evidence.Header
+	now, host := t.agent.now(), t.agent.o.Hostname
+	head := append(judgement(e, host), received(e.Session, host, t.trace, e.Sender.SMTPUTF8, e.Recipients, now)...)
+	drop := func(f mime.Field) bool { return forged(f, host) }
+	if e.Session.Submission {
+		// Bcc fields are for the submission alone (RFC 5322 §3.6.3).
+		drop = func(f mime.Field) bool { return f.Is("Bcc") || forged(f, host) }
+		if h.MessageID == "" {
+			h.MessageID = "<" + string(t.trace) + "@" + host + ">"
+			head = append(head, "Message-ID: "+h.MessageID+"\r\n"...)
+		}
+		if !h.HasDate {
+			head = append(head, "Date: "+now.Format(dateLayout)+"\r\n"...)
+		}
 	}
-	h := e.Header
-	if h.MessageID == "" {
-		h.MessageID = "<" + string(t.trace) + "@" + t.agent.o.Hostname + ">"
-		head = append(head, "Message-ID: "+h.MessageID+"\r\n"...)
+	for f := range mime.Fields(h.Block) {
+		if drop(f) {
+			return &amended{head: append(head, h.without(drop)...), original: body, skip: int64(len(h.Block))}
+		}
 	}
-	if !h.HasDate {
-		head = append(head, "Date: "+now.Format(dateLayout)+"\r\n"...)
+	return &amended{head: head, original: body}
+}
+
+// sign puts the signatures of the author's domain before what our users send.
+func (t *transaction) sign(ctx context.Context, body mail.Body) (mail.Body, error) {
+	from := t.evidence.Header.From
+	if t.agent.o.Signer == nil || !t.evidence.Session.Submission || len(from) == 0 {
+		return body, nil
 	}
-	if !h.HasBcc {
-		return &amended{head: head, original: body}
+	head, err := t.agent.o.Signer.Sign(ctx, from[0].Domain, body)
+	if err != nil {
+		return nil, fmt.Errorf("signing for %s: %w", from[0].Domain, err)
 	}
-	return &amended{head: append(head, h.withoutBcc()...), original: body, skip: int64(len(h.Block))}
+	if len(head) == 0 {
+		return body, nil
+	}
+	return &amended{head: head, original: body}, nil
 }
 
 func enhanced(s *mail.Status) string {

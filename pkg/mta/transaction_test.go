@@ -64,22 +64,24 @@ func (s *sink) Deliver(_ context.Context, env mail.Envelope, body mail.Body) []e
 
 // house is an Agent with a store on each host, and a queue.
 type house struct {
-	people *people
-	stores map[string]*sink
-	queue  *sink
-	agent  *mta.Agent
-	out    mta.Outcome
-	counts map[string]int
+	people  *people
+	stores  map[string]*sink
+	queue   *sink
+	options mta.Options
+	agent   *mta.Agent
+	out     mta.Outcome
+	counts  map[string]int
 }
 
-func newHouse(t testing.TB) *house {
+func newHouse(t testing.TB, checks ...mta.Check) *house {
 	h := &house{people: office(t), queue: &sink{}, counts: make(map[string]int),
 		stores: map[string]*sink{"a.us.example": {}, "b.us.example": {}}}
 	r := resolver(t, h.people)
 	r.Decided = func(d mta.Decision) { h.counts[d.Name+" is "+string(d.Kind)]++ }
-	h.agent = mta.New(mta.Options{Hostname: "mx.us.example", Resolver: r, Stores: h.find, Queue: h.queue,
+	h.options = mta.Options{Hostname: "mx.us.example", Resolver: r, Stores: h.find, Queue: h.queue,
 		DefaultDomain: "us.example", SentMailbox: "Sent", MaxSize: 20_000, MaxRecipients: 5,
-		Log: slog.New(slog.DiscardHandler), Accepted: func(o mta.Outcome) { h.out = o }})
+		Log: slog.New(slog.DiscardHandler), Accepted: func(o mta.Outcome) { h.out = o }, Checks: checks}
+	h.agent = mta.New(h.options)
 	return h
 }
 
