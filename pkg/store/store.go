@@ -166,6 +166,9 @@ type Mailbox interface {
 	// Expunge removes for good the messages in uids that have \Deleted and
 	// returns their UIDs, ascending.
 	Expunge(ctx context.Context, uids UIDSet) ([]UID, error)
+	// Remove is Expunge whatever the flags: no other session ever sees a
+	// message that is only about to go. All that are there go in one commit.
+	Remove(ctx context.Context, uids UIDSet) ([]UID, error)
 	// Copy copies messages to dst, of the same account, flags and internal
 	// dates kept, all or none; the pairs are ascending by source. ErrOverQuota.
 	Copy(ctx context.Context, uids UIDSet, dst string, q Quota) (CopyResult, error)

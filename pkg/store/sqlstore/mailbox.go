@@ -286,14 +286,24 @@ func scanState(scan func(...any) error) (st store.FlagState, err error) {
 }
 
 // Expunge implements store.Mailbox.
-func (m *mailbox) Expunge(ctx context.Context, uids store.UIDSet) (gone []store.UID, err error) {
+func (m *mailbox) Expunge(ctx context.Context, uids store.UIDSet) ([]store.UID, error) {
+	return m.expunge(ctx, uids, "flags & ? <> 0", store.Deleted)
+}
+
+// Remove implements store.Mailbox.
+func (m *mailbox) Remove(ctx context.Context, uids store.UIDSet) ([]store.UID, error) {
+	return m.expunge(ctx, uids, "TRUE")
+}
+
+// expunge removes the messages of uids that meet the SQL condition.
+func (m *mailbox) expunge(ctx context.Context, uids store.UIDSet, condition string, args ...any) (gone []store.UID, err error) {
 	var d dropped
 	err = m.write(ctx, func(tx *sqlite.Tx) error {
 		gone, d = nil, dropped{}
 		bodies := map[int64]bool{}
 		for _, u := range uids {
-			if err := tx.Query("SELECT uid, body FROM message WHERE mailbox=? AND uid BETWEEN ? AND ? AND flags & ? <> 0 ORDER BY uid",
-				[]any{m.id, u.First, u.Last, store.Deleted}, func(scan func(...any) error) error {
+			if err := tx.Query("SELECT uid, body FROM message WHERE mailbox=? AND uid BETWEEN ? AND ? AND "+condition+" ORDER BY uid",
+				append([]any{m.id, u.First, u.Last}, args...), func(scan func(...any) error) error {
 					var uid store.UID
 					var body int64
 					err := scan(&uid, &body)

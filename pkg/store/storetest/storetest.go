@@ -182,6 +182,10 @@ func testExpunge(t *testing.T, s store.Store) {
 	if err != nil || uid != 5 {
 		t.Errorf("UID %d %v, want 5: a UID is never used again", uid, err)
 	}
+	gone, err = m.Remove(t.Context(), store.UIDsOf(3, 4, 5)) // 4 is gone already
+	if err != nil || !slices.Equal(gone, []store.UID{3, 5}) || !slices.Equal(uids(t, m), []store.UID{1}) {
+		t.Errorf("removed %v %v, left %v", gone, err, uids(t, m))
+	}
 }
 
 func testCopyMove(t *testing.T, s store.Store) {
