@@ -54,10 +54,10 @@ func (d *daemon) mmp(ctx context.Context, tree directory.Tree, st *storeRole) er
 	if st == nil {
 		ro.LocalHosts = nil
 	}
-	front := imapfront.New(imapfront.Options{
+	front := imapfront.New(imapfront.Options{FrontOptions: mmp.FrontOptions{
 		Authenticator: auth.New(auth.Options{Directory: dir, Log: log, Observe: d.metrics.login("mmp")}),
-		Router:        mmp.NewRouter(ro), TLS: d.tls(), Hostname: d.cfg.Hostname, Capabilities: capabilities, Log: log,
-	})
+		Router:        mmp.NewRouter(ro), TLS: d.tls(), Hostname: d.cfg.Hostname, Log: log,
+	}, Capabilities: capabilities})
 	s := stage{role: config.RoleMMP}
 	for _, x := range []door{
 		{name: "imap", listen: c.IMAP.Listen, serve: front.ServeConn},

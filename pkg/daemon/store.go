@@ -56,11 +56,11 @@ func (d *daemon) store(ctx context.Context, tree directory.Tree) (*storeRole, er
 		}
 		proxies = append(proxies, auth.Proxy{Name: p.Name, Secret: s, Networks: p.Networks})
 	}
-	front := imapfront.New(imapfront.Options{
+	front := imapfront.New(imapfront.Options{FrontOptions: mmp.FrontOptions{
 		Authenticator: auth.New(auth.Options{Directory: dir, Proxies: proxies, Log: log, Observe: d.metrics.login("store")}),
 		Router:        mmp.NewRouter(mmp.RouterOptions{Local: r.backend, LocalHosts: d.hosts()}),
-		TLS:           d.tls(), Hostname: d.cfg.Hostname, Capabilities: r.backend.Capabilities, Log: log,
-	})
+		TLS:           d.tls(), Hostname: d.cfg.Hostname, Log: log,
+	}, Capabilities: r.backend.Capabilities})
 	lmtp := lmtpserver.New(lmtpserver.Options{Deliverer: deliverer, Hostname: d.cfg.Hostname, TLS: d.tls(), SpoolDir: spool, Log: log})
 	s := stage{role: config.RoleStore}
 	for _, x := range []door{

@@ -14,3 +14,6 @@ const (
 	ServiceSMTP  Service = "smtp"
 	ServiceSMTPS Service = "smtps"
 )
+
+// OverTLS is the name of a plain service with TLS from the first byte.
+func (s Service) OverTLS() Service { return s + "s" }

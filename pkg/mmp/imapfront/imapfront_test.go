@@ -29,6 +29,8 @@ import (
 	"mailsrv/pkg/mmp"
 )
 
+func options(o mmp.FrontOptions) Options { return Options{FrontOptions: o} }
+
 // world is a directory and a store that note what was asked of them, in order.
 type world struct {
 	mu     sync.Mutex
@@ -263,7 +265,7 @@ func TestLoginForms(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := &world{}
-			conn := dial(t, start(t, Options{Authenticator: w, Router: w}, bare))
+			conn := dial(t, start(t, options(mmp.FrontOptions{Authenticator: w, Router: w}), bare))
 			conn.expect("* OK [CAPABILITY IMAP4rev1 LITERAL+ SASL-IR ID AUTH=PLAIN]")
 			conn.dialogue(c.lines...)
 			conn.dialogue("C: z LOGOUT\r\n", "S: z OK store did LOGOUT", "S: EOF")
@@ -307,7 +309,7 @@ func TestRefusals(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := &world{}
-			conn := dial(t, start(t, Options{Authenticator: w, Router: w, Failures: 3}, bare))
+			conn := dial(t, start(t, options(mmp.FrontOptions{Authenticator: w, Router: w, Failures: 3}), bare))
 			conn.expect("* OK")
 			conn.dialogue(c.lines...)
 			if diff := cmp.Diff(c.want, w.noted()); diff != "" {
@@ -319,7 +321,7 @@ func TestRefusals(t *testing.T) {
 
 func TestPlaintextPasswordIsRefusedUnread(t *testing.T) {
 	w := &world{}
-	conn := dial(t, start(t, Options{Authenticator: w, Router: w, TLS: testTLS(t)}, remote))
+	conn := dial(t, start(t, options(mmp.FrontOptions{Authenticator: w, Router: w, TLS: testTLS(t)}), remote))
 	conn.dialogue("S: * OK [CAPABILITY IMAP4rev1 LITERAL+ SASL-IR ID STARTTLS LOGINDISABLED]",
 		"C: a LOGIN alice secret\r\n", "S: a NO [PRIVACYREQUIRED]",
 		"C: b AUTHENTICATE PLAIN\r\n", "S: b NO [PRIVACYREQUIRED]")
@@ -330,7 +332,7 @@ func TestPlaintextPasswordIsRefusedUnread(t *testing.T) {
 
 func TestStartTLS(t *testing.T) {
 	w := &world{}
-	addr := start(t, Options{Authenticator: w, Router: w, TLS: testTLS(t)}, remote)
+	addr := start(t, options(mmp.FrontOptions{Authenticator: w, Router: w, TLS: testTLS(t)}), remote)
 	conn := dial(t, addr)
 	conn.dialogue("S: * OK", "C: a STARTTLS\r\n", "S: a OK")
 	up := tls.Client(conn.Conn, &tls.Config{InsecureSkipVerify: true}) // the certificate is the test's own
@@ -344,10 +346,10 @@ func TestStartTLS(t *testing.T) {
 
 func TestStartTLSInjection(t *testing.T) {
 	w := &world{}
-	conn := dial(t, start(t, Options{Authenticator: w, Router: w, TLS: testTLS(t)}, remote))
+	conn := dial(t, start(t, options(mmp.FrontOptions{Authenticator: w, Router: w, TLS: testTLS(t)}), remote))
 	conn.dialogue("S: * OK", "C: a STARTTLS\r\nb NOOP\r\n", "S: * BYE", "S: EOF")
 
-	conn = dial(t, start(t, Options{Authenticator: w, Router: w, TLS: testTLS(t)}, remote))
+	conn = dial(t, start(t, options(mmp.FrontOptions{Authenticator: w, Router: w, TLS: testTLS(t)}), remote))
 	conn.dialogue("S: * OK", "C: a STARTTLS\r\n", "S: a OK", "C: b NOOP\r\nc NOOP\r\n")
 	rest, _ := io.ReadAll(conn.r)
 	if strings.Contains(string(rest), "OK") {
@@ -357,7 +359,7 @@ func TestStartTLSInjection(t *testing.T) {
 
 func TestRefusedHandoverKeepsTheConnection(t *testing.T) {
 	w := &world{refuse: &mmp.RefusedError{Unavailable: true, Text: "try later\r\nx", Err: errors.New("private")}}
-	conn := dial(t, start(t, Options{Authenticator: w, Router: w}, bare))
+	conn := dial(t, start(t, options(mmp.FrontOptions{Authenticator: w, Router: w}), bare))
 	conn.dialogue("S: * OK", "C: a LOGIN alice secret\r\nb NOOP\r\n", "S: a NO [UNAVAILABLE] try later??x\r\n", "S: b OK NOOP")
 	w.mu.Lock()
 	w.refuse = &mmp.RefusedError{Text: "not you"}
@@ -371,7 +373,7 @@ func TestRefusedHandoverKeepsTheConnection(t *testing.T) {
 
 func TestSilentClientIsDropped(t *testing.T) {
 	w := &world{}
-	conn := dial(t, start(t, Options{Authenticator: w, Router: w, PreLogin: 50 * time.Millisecond}, bare))
+	conn := dial(t, start(t, options(mmp.FrontOptions{Authenticator: w, Router: w, PreLogin: 50 * time.Millisecond}), bare))
 	conn.dialogue("S: * OK", "C: a NOO", "S: * BYE login took too long", "S: EOF")
 }
 
@@ -382,7 +384,7 @@ func TestDrainSaysBye(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		New(Options{Authenticator: w, Router: w}).ServeConn(ctx, far)
+		New(options(mmp.FrontOptions{Authenticator: w, Router: w})).ServeConn(ctx, far)
 	}()
 	conn := &client{t, near, bufio.NewReader(near)}
 	conn.expect("* OK")
@@ -393,7 +395,7 @@ func TestDrainSaysBye(t *testing.T) {
 
 func TestForeignClients(t *testing.T) {
 	w := &world{}
-	addr := start(t, Options{Authenticator: w, Router: w, TLS: testTLS(t)}, bare)
+	addr := start(t, options(mmp.FrontOptions{Authenticator: w, Router: w, TLS: testTLS(t)}), bare)
 	_, port, _ := net.SplitHostPort(addr)
 	t.Run("imapclient", func(t *testing.T) {
 		c, err := imapclient.DialInsecure(addr, nil)
@@ -451,7 +453,7 @@ func FuzzFront(f *testing.F) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			New(Options{Authenticator: w, Router: w}).ServeConn(t.Context(), remoteConn{far})
+			New(options(mmp.FrontOptions{Authenticator: w, Router: w})).ServeConn(t.Context(), remoteConn{far})
 		}()
 		go func() { _, _ = io.Copy(io.Discard, near) }()
 		_, _ = near.Write(in)

@@ -7,17 +7,8 @@ import (
 	"strings"
 
 	"mailsrv/pkg/auth"
-	"mailsrv/pkg/directory"
 	"mailsrv/pkg/mmp"
 	"mailsrv/pkg/wire/imapwire"
-)
-
-const (
-	// maxResponse bounds one line of a SASL exchange, in octets (RFC 4954 §4
-	// names 12288 for the longest known mechanism).
-	maxResponse = 12288
-	// maxRounds bounds the challenges of one exchange.
-	maxRounds = 10
 )
 
 // login serves LOGIN (RFC 3501 §6.2.3).
@@ -31,11 +22,11 @@ func (s *session) login(ctx context.Context, cmd *imapwire.Command) error {
 		return badCommand(cmd, err.Error())
 	}
 	tag := cmd.Tag
-	if !s.client.Private() {
+	if !s.Client.Private() {
 		s.reply(tag, "NO [PRIVACYREQUIRED] Use STARTTLS first")
 		return nil
 	}
-	id, err := s.f.o.Authenticator.Login(ctx, s.client, user, password)
+	id, err := s.f.o.Authenticator.Login(ctx, s.Client, user, password)
 	if err != nil {
 		return s.refuse(tag, "LOGIN", err)
 	}
@@ -59,13 +50,13 @@ func (s *session) authenticate(ctx context.Context, cmd *imapwire.Command) error
 		return badCommand(cmd, err.Error())
 	}
 	tag := cmd.Tag
-	if !s.client.Private() {
+	if !s.Client.Private() {
 		s.reply(tag, "NO [PRIVACYREQUIRED] Use STARTTLS first")
 		return nil
 	}
-	exchange, err := s.f.o.Authenticator.Start(mechanism, s.client)
+	exchange, err := s.f.o.Authenticator.Start(mechanism, s.Client)
 	if err == nil {
-		err = s.exchange(ctx, exchange, response)
+		err = mmp.Exchange(ctx, exchange, response, s.challenge)
 	}
 	if bad := (*imapwire.BadCommandError)(nil); errors.As(err, &bad) {
 		bad.Tag, bad.Name = tag, "AUTHENTICATE"
@@ -96,29 +87,10 @@ type connError struct{ error }
 // Unwrap returns what failed.
 func (e *connError) Unwrap() error { return e.error }
 
-// exchange carries challenges and responses until the mechanism is done.
-func (s *session) exchange(ctx context.Context, exchange auth.Exchange, response []byte) error {
-	for range maxRounds {
-		challenge, done, err := exchange.Next(ctx, response)
-		if err != nil {
-			return err
-		}
-		if done && len(challenge) == 0 {
-			return nil
-		}
-		if response, err = s.challenge(challenge); err != nil {
-			return err
-		}
-		if done { // the challenge told of success, which the client confirmed
-			return nil
-		}
-	}
-	return auth.ErrMalformed
-}
-
+// challenge sends one challenge and reads its response.
 func (s *session) challenge(challenge []byte) ([]byte, error) {
-	s.conn.SetOut(imapwire.AppendBase64Line(append(s.conn.Out(), "+ "...), challenge))
-	line, err := s.reader.ReadContinuation(maxResponse)
+	s.Conn.SetOut(imapwire.AppendBase64Line(append(s.Conn.Out(), "+ "...), challenge))
+	line, err := s.reader.ReadContinuation(mmp.MaxResponse)
 	if err != nil {
 		return nil, &connError{err}
 	}
@@ -149,65 +121,35 @@ func (s *session) refuse(tag, mechanism string, err error) error {
 		text = "NO [AUTHENTICATIONFAILED] Wrong login or password"
 	}
 	// The Authenticator logs each login; here it is joined to the trace.
-	s.log.Debug("login refused", "mech", mechanism, "tls", s.client.TLS, "err", err)
+	s.Log.Debug("login refused", "mech", mechanism, "tls", s.Client.TLS, "err", err)
 	s.reply(tag, text)
 	return s.countFailure()
 }
 
 func (s *session) countFailure() error {
-	if s.failures++; s.failures >= s.f.o.Failures {
-		s.conn.WriteString("* BYE too many failed logins\r\n")
+	if s.Failed() {
+		s.Conn.WriteString("* BYE too many failed logins\r\n")
 		return errClosing
 	}
 	return nil
 }
 
-// handOver finds the user's store and gives it the connection, the login
-// command still unanswered. If the store refuses, the client may try again.
+// handOver gives the connection to the user's store. If the store refuses,
+// the client may try again.
 func (s *session) handOver(ctx context.Context, tag string, id auth.Identity) error {
-	if id.Proxy != "" && s.session != "" {
-		s.trace = s.session // a trusted proxy's session goes on under its own name
-		s.log = s.f.o.Log.With("trace", string(s.trace), "peer", s.raw.RemoteAddr().String())
+	if id.Proxy != "" && s.proxied != "" {
+		s.Rename(s.proxied)
 	}
-	backend, store, err := s.f.o.Router.Route(ctx, id.User)
-	if err != nil {
-		return s.refuseHandover(tag, id, err)
-	}
-	log := s.log.With("account", id.User.Account())
-	log.Info("session begun", "mech", id.Mechanism, "tls", s.client.TLS, "store", store, "proxy", id.Proxy)
-	if err := s.conn.Flush(); err != nil {
+	err := s.HandOver(ctx, id, mmp.Handover{Tag: tag})
+	refused := (*mmp.RefusedError)(nil)
+	if !errors.As(err, &refused) {
 		return err
 	}
-	s.unhook()
-	raw, readAhead := s.conn.Detach()
-	s.handedOver = true
-	err = backend.Attach(ctx, &mmp.Handover{
-		Conn: raw, ReadAhead: readAhead, Protocol: directory.ServiceIMAP, Tag: tag,
-		Identity: id, Client: s.client, Trace: s.trace, Log: log,
-	})
-	if refused := (*mmp.RefusedError)(nil); errors.As(err, &refused) {
-		s.handedOver = false
-		s.listen(ctx, readAhead)
-		return s.refuseHandover(tag, id, err)
+	s.reader = imapwire.NewReader(s.Conn)
+	code := "AUTHORIZATIONFAILED"
+	if refused.Unavailable {
+		code = "UNAVAILABLE"
 	}
-	if err != nil {
-		log.Info("session failed", "err", err)
-	}
-	return nil
-}
-
-// refuseHandover answers a login that was right but whose store did not take
-// the client.
-func (s *session) refuseHandover(tag string, id auth.Identity, err error) error {
-	text := "NO [UNAVAILABLE] Your mailbox cannot be reached now, try again later"
-	if refused := (*mmp.RefusedError)(nil); errors.As(err, &refused) {
-		code := "NO [AUTHORIZATIONFAILED] "
-		if refused.Unavailable {
-			code = "NO [UNAVAILABLE] "
-		}
-		text = code + safeText(refused.Text)
-	}
-	s.log.Warn("store refused the client", "account", id.User.Account(), "err", err)
-	s.reply(tag, text)
+	s.reply(tag, "NO ["+code+"] "+safeText(refused.Text))
 	return s.countFailure()
 }

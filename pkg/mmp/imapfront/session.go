@@ -2,64 +2,29 @@ package imapfront
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
-	"runtime/debug"
 	"strings"
-	"time"
 
-	"mailsrv/pkg/auth"
 	"mailsrv/pkg/mail"
+	"mailsrv/pkg/mmp"
 	"mailsrv/pkg/wire"
 	"mailsrv/pkg/wire/imapwire"
 )
 
 // session is one connection before its login.
 type session struct {
+	*mmp.Visitor
 	f      *Front
-	raw    net.Conn
-	conn   *wire.Conn
 	reader *imapwire.Reader
-	unhook func() bool // undoes the tie between conn and the context
-	client auth.Client
-	// encrypted says that this connection is, however the client came.
-	encrypted bool
-	trace     mail.TraceID
-	session   mail.TraceID // what the client calls the session, in ID
-	log       *slog.Logger
-	deadline  time.Time
-
-	bad, failures int
-	handedOver    bool // a Backend closed, or closes, the connection
+	// proxied is what the client calls the session, in ID.
+	proxied mail.TraceID
 }
 
 // errClosing ends a session whose last words are written.
 var errClosing = errors.New("closing")
-
-// end is the last of a session: it turns a panic into BYE, and closes.
-func (s *session) end() {
-	if p := recover(); p != nil {
-		s.log.Error("panic in front", "err", fmt.Sprint(p), "stack", string(debug.Stack()))
-		if !s.handedOver && s.conn != nil {
-			s.conn.WriteString("* BYE internal error\r\n")
-		}
-	}
-	if s.unhook != nil {
-		s.unhook()
-	}
-	if s.handedOver {
-		return
-	}
-	if s.conn != nil {
-		_ = s.conn.Flush()
-	}
-	_ = s.raw.Close()
-}
 
 // serve reads commands until the connection ends or is handed over.
 func (s *session) serve(ctx context.Context) {
@@ -73,15 +38,15 @@ func (s *session) serve(ctx context.Context) {
 		case errors.As(err, &bad):
 			err = s.badCommand(bad)
 		case errors.Is(err, imapwire.ErrDesync):
-			s.conn.WriteString("* BYE " + safeText(err.Error()) + "\r\n")
+			s.Conn.WriteString("* BYE " + safeText(err.Error()) + "\r\n")
 		case errors.Is(err, wire.ErrDraining):
-			s.conn.WriteString("* BYE server is shutting down\r\n")
+			s.Conn.WriteString("* BYE server is shutting down\r\n")
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			s.conn.WriteString("* BYE login took too long\r\n")
+			s.Conn.WriteString("* BYE login took too long\r\n")
 		case err != nil && !errors.Is(err, errClosing) && !errors.Is(err, io.EOF):
-			s.log.Debug("connection failed", "err", err)
+			s.Log.Debug("connection failed", "err", err)
 		}
-		if err != nil || s.handedOver {
+		if err != nil || s.Gone() {
 			return
 		}
 	}
@@ -94,7 +59,7 @@ func (s *session) command(ctx context.Context, cmd *imapwire.Command) error {
 		if err := noArguments(cmd); err != nil {
 			return err
 		}
-		s.conn.WriteString("* CAPABILITY " + s.capabilities() + "\r\n")
+		s.Conn.WriteString("* CAPABILITY " + s.capabilities() + "\r\n")
 		s.reply(cmd.Tag, "OK CAPABILITY completed")
 	case "NOOP":
 		if err := noArguments(cmd); err != nil {
@@ -102,7 +67,7 @@ func (s *session) command(ctx context.Context, cmd *imapwire.Command) error {
 		}
 		s.reply(cmd.Tag, "OK NOOP completed")
 	case "LOGOUT":
-		s.conn.WriteString("* BYE logging out\r\n")
+		s.Conn.WriteString("* BYE logging out\r\n")
 		s.reply(cmd.Tag, "OK LOGOUT completed")
 		return errClosing
 	case "ID":
@@ -120,7 +85,7 @@ func (s *session) command(ctx context.Context, cmd *imapwire.Command) error {
 }
 
 // reply writes a tagged response.
-func (s *session) reply(tag, text string) { s.conn.WriteString(tag + " " + text + "\r\n") }
+func (s *session) reply(tag, text string) { s.Conn.WriteString(tag + " " + text + "\r\n") }
 
 func badCommand(cmd *imapwire.Command, text string) error {
 	return &imapwire.BadCommandError{Tag: cmd.Tag, Name: cmd.Name, Text: text}
@@ -145,8 +110,8 @@ func (s *session) badCommand(bad *imapwire.BadCommandError) error {
 		code = "[" + bad.Code + "] "
 	}
 	s.reply(bad.Tag, "BAD "+code+safeText(bad.Text))
-	if s.bad++; s.bad >= s.f.o.BadCommands {
-		s.conn.WriteString("* BYE too many bad commands\r\n")
+	if s.Bad() {
+		s.Conn.WriteString("* BYE too many bad commands\r\n")
 		return errClosing
 	}
 	return nil
@@ -175,14 +140,14 @@ func (s *session) capabilities() string {
 	for _, c := range []string{"LITERAL+", "SASL-IR", "ID"} {
 		add(c)
 	}
-	if s.f.o.TLS != nil && !s.encrypted {
+	if s.MayStartTLS() {
 		add("STARTTLS")
 	}
-	if !s.client.Private() {
+	if !s.Client.Private() {
 		add("LOGINDISABLED")
 		return b.String()
 	}
-	for _, m := range s.f.o.Authenticator.Mechanisms(s.client) {
+	for _, m := range s.f.o.Authenticator.Mechanisms(s.Client) {
 		add("AUTH=" + m)
 	}
 	return b.String()
@@ -206,7 +171,7 @@ func (s *session) id(cmd *imapwire.Command) error {
 			}
 			attrs = append(attrs, clip(key), clip(value))
 			if strings.EqualFold(key, traceKey) {
-				s.session, _ = mail.ParseTraceID(value)
+				s.proxied, _ = mail.ParseTraceID(value)
 			}
 		}
 	} else if word := args.Keyword(); word != "NIL" {
@@ -215,8 +180,8 @@ func (s *session) id(cmd *imapwire.Command) error {
 	if err := args.End(); err != nil {
 		return badCommand(cmd, err.Error())
 	}
-	s.log.Debug("client identified itself", slog.Group("id", attrs...))
-	s.conn.WriteString("* ID (\"name\" \"mailsrv\")\r\n")
+	s.Log.Debug("client identified itself", slog.Group("id", attrs...))
+	s.Conn.WriteString("* ID (\"name\" \"mailsrv\")\r\n")
 	s.reply(cmd.Tag, "OK ID completed")
 	return nil
 }
@@ -236,35 +201,16 @@ func (s *session) startTLS(ctx context.Context, cmd *imapwire.Command) error {
 	if err := noArguments(cmd); err != nil {
 		return err
 	}
-	if s.f.o.TLS == nil || s.encrypted {
+	if !s.MayStartTLS() {
 		return badCommand(cmd, "STARTTLS is not available")
 	}
-	if s.conn.Buffered() > 0 {
-		s.conn.WriteString("* BYE plaintext after STARTTLS\r\n")
+	if s.Conn.Buffered() > 0 {
+		s.Conn.WriteString("* BYE plaintext after STARTTLS\r\n")
 		return errClosing
 	}
 	s.reply(cmd.Tag, "OK begin TLS")
-	if err := s.conn.Flush(); err != nil {
-		return err
-	}
-	up := tls.Server(s.raw, s.f.o.TLS)
-	if err := s.handshake(ctx, up); err != nil {
-		s.log.Info("tls handshake failed", "err", err)
+	if err := s.StartTLS(ctx); err != nil {
 		return errClosing
-	}
-	if err := s.conn.Upgrade(up); err != nil {
-		return errClosing
-	}
-	s.raw, s.client.TLS, s.encrypted = up, true, true
-	s.conn.SetReadDeadline(s.deadline)
-	return nil
-}
-
-func (s *session) handshake(ctx context.Context, conn *tls.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, s.f.o.Handshake)
-	defer cancel()
-	if err := conn.HandshakeContext(ctx); err != nil {
-		return fmt.Errorf("tls handshake: %w", err)
 	}
 	return nil
 }

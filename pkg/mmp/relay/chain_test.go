@@ -70,22 +70,22 @@ func (elsewhere) RemoteAddr() net.Addr {
 func TestChain(t *testing.T) {
 	server, roots := certificate(t)
 	came := make(chan *mmp.Handover, 1)
-	store := imapfront.New(imapfront.Options{
+	store := imapfront.New(imapfront.Options{FrontOptions: mmp.FrontOptions{
 		Authenticator: auth.New(auth.Options{Directory: people{}, Proxies: []auth.Proxy{{
 			Name: "mmp", Secret: "s3cret", Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 		}}}),
 		Router: mmp.NewRouter(mmp.RouterOptions{Local: inbox{came}, LocalHosts: []string{"store.example.test"}}), TLS: server,
-	})
+	}})
 	loopback := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	storeAddr := serve(t, listen.Options{ProxyFrom: loopback}, store.ServeConn)
 
 	relay := New(Options{Address: storeAddr, TLSMode: StartTLS, TLS: &tls.Config{RootCAs: roots}, Authcid: "mmp", Secret: "s3cret", ProxyV2: true})
-	front := imapfront.New(imapfront.Options{
+	front := imapfront.New(imapfront.Options{FrontOptions: mmp.FrontOptions{
 		Authenticator: auth.New(auth.Options{Directory: people{}}),
 		Router: mmp.NewRouter(mmp.RouterOptions{Remote: func(host string) (mmp.Backend, bool) {
 			return relay, host == "store.example.test"
 		}}),
-	})
+	}})
 	addr := serve(t, listen.Options{}, func(ctx context.Context, conn net.Conn) {
 		front.ServeConn(ctx, tls.Server(elsewhere{conn}, server))
 	})

@@ -1,0 +1,243 @@
+package mmp
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"time"
+
+	"mailsrv/pkg/auth"
+	"mailsrv/pkg/directory"
+	"mailsrv/pkg/listen"
+	"mailsrv/pkg/mail"
+	"mailsrv/pkg/wire"
+)
+
+// FrontOptions are the parts and bounds that the fronts of all protocols share.
+// Everything before a login is said by strangers, so the bounds are tight.
+type FrontOptions struct {
+	// Authenticator and Router are required.
+	Authenticator auth.Authenticator
+	Router        Router
+	// TLS serves STARTTLS or STLS; nil: not offered.
+	TLS *tls.Config
+	// Hostname is what the greeting says.
+	Hostname string
+	Log      *slog.Logger
+
+	// PreLogin bounds the time from the connection to the login; zero: 60 s.
+	PreLogin time.Duration
+	// Handshake bounds that of TLS; zero: 10 s.
+	Handshake time.Duration
+	// Failures and BadCommands end the connection; zero: 10 and 3.
+	Failures, BadCommands int
+}
+
+// WithDefaults returns o with its zero bounds set.
+func (o FrontOptions) WithDefaults() FrontOptions {
+	if o.PreLogin <= 0 {
+		o.PreLogin = time.Minute
+	}
+	if o.Handshake <= 0 {
+		o.Handshake = 10 * time.Second
+	}
+	if o.Failures <= 0 {
+		o.Failures = 10
+	}
+	if o.BadCommands <= 0 {
+		o.BadCommands = 3
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// readSize is the read buffer of a client that has not logged in.
+const readSize = 4 << 10
+
+// Visitor is a client that has not logged in, as the fronts of all protocols
+// know it. One goroutine uses it.
+type Visitor struct {
+	// Conn is good until HandOver.
+	Conn   *wire.Conn
+	Client auth.Client
+	// Encrypted says that this connection is, however the client came.
+	Encrypted bool
+	Trace     mail.TraceID
+	Log       *slog.Logger
+
+	o          FrontOptions
+	protocol   directory.Service
+	raw        net.Conn
+	unhook     func() bool // undoes the tie between Conn and the context
+	deadline   time.Time
+	failures   int
+	bad        int
+	handedOver bool // a Backend closed, or closes, the connection
+}
+
+// Receive returns the visitor on conn, which is a *tls.Conn or bare and whose
+// RemoteAddr is the real client's; protocol is the service's plain name. After
+// an error the caller has only to call End.
+func (o FrontOptions) Receive(ctx context.Context, conn net.Conn, protocol directory.Service) (*Visitor, error) {
+	v := &Visitor{
+		o: o, protocol: protocol, raw: conn, Trace: mail.NewTraceID(), deadline: time.Now().Add(o.PreLogin),
+		Client: auth.Client{Addr: addrPort(conn.RemoteAddr()), Peer: listen.ProxiedBy(conn), TLS: listen.ProxiedTLS(conn), Service: protocol},
+	}
+	if trace, ok := mail.ParseTraceID(listen.ProxiedTrace(conn)); ok {
+		v.Trace = trace // a trusted proxy's session goes on under its own name
+	}
+	v.Log = o.Log.With("trace", string(v.Trace), "peer", conn.RemoteAddr().String())
+	if tlsConn, ok := conn.(*tls.Conn); ok {
+		if err := v.handshake(ctx, tlsConn); err != nil {
+			return v, err
+		}
+		v.Client.Service = protocol.OverTLS()
+	}
+	v.listen(ctx, nil)
+	return v, nil
+}
+
+// listen begins, or after a refused handover goes on, reading.
+func (v *Visitor) listen(ctx context.Context, readAhead []byte) {
+	v.Conn = wire.NewConn(v.raw, readSize, readAhead)
+	v.Conn.SetReadDeadline(v.deadline)
+	v.Conn.SetTimeouts(0, 30*time.Second)
+	v.unhook = v.Conn.InterruptOn(ctx)
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	if tcp, ok := a.(*net.TCPAddr); ok {
+		ap := tcp.AddrPort()
+		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	}
+	if a == nil {
+		return netip.AddrPort{}
+	}
+	ap, err := netip.ParseAddrPort(a.String())
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return ap
+}
+
+func (v *Visitor) handshake(ctx context.Context, conn *tls.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, v.o.Handshake)
+	defer cancel()
+	if err := conn.HandshakeContext(ctx); err != nil {
+		v.Log.Info("tls handshake failed", "err", err)
+		return fmt.Errorf("tls handshake: %w", err)
+	}
+	v.Client.TLS, v.Encrypted = true, true
+	return nil
+}
+
+// MayStartTLS reports whether TLS is there to be had.
+func (v *Visitor) MayStartTLS() bool { return v.o.TLS != nil && !v.Encrypted }
+
+// StartTLS upgrades the connection, once the command is answered in Conn. The
+// front has refused to if plaintext had come behind the command; after an
+// error the connection must end (RFC 3207 §4.2, hardening row S3).
+func (v *Visitor) StartTLS(ctx context.Context) error {
+	if err := v.Conn.Flush(); err != nil {
+		return err
+	}
+	up := tls.Server(v.raw, v.o.TLS)
+	if err := v.handshake(ctx, up); err != nil {
+		return err
+	}
+	if err := v.Conn.Upgrade(up); err != nil {
+		return err
+	}
+	v.raw = up
+	v.Conn.SetReadDeadline(v.deadline)
+	return nil
+}
+
+// Bad counts a bad command, and reports whether it was one too many.
+func (v *Visitor) Bad() bool {
+	v.bad++
+	return v.bad >= v.o.BadCommands
+}
+
+// Failed counts a failed login, and reports whether it was one too many.
+func (v *Visitor) Failed() bool {
+	v.failures++
+	return v.failures >= v.o.Failures
+}
+
+// Rename goes on under the trace id of the trusted proxy's own session.
+func (v *Visitor) Rename(trace mail.TraceID) {
+	v.Trace = trace
+	v.Log = v.o.Log.With("trace", string(trace), "peer", v.raw.RemoteAddr().String())
+}
+
+// HandOver finds the user's store and gives it the connection, the login
+// command still unanswered. A *RefusedError: the store did not take it; the
+// front answers and may go on, with a Conn that is new. Else the connection is
+// over. h needs what the protocol adds to the visitor.
+func (v *Visitor) HandOver(ctx context.Context, id auth.Identity, h Handover) error {
+	backend, store, err := v.o.Router.Route(ctx, id.User)
+	if err != nil {
+		return v.refused(id, err)
+	}
+	if err := v.Conn.Flush(); err != nil {
+		return err
+	}
+	log := v.Log.With("account", id.User.Account())
+	log.Info("session begun", "mech", id.Mechanism, "tls", v.Client.TLS, "store", store, "proxy", id.Proxy)
+	v.unhook()
+	v.handedOver = true
+	h.Conn, h.ReadAhead = v.Conn.Detach()
+	h.Protocol, h.Identity, h.Client, h.Trace, h.Log = v.protocol, id, v.Client, v.Trace, log
+	err = backend.Attach(ctx, &h)
+	if refused := (*RefusedError)(nil); errors.As(err, &refused) {
+		v.handedOver = false
+		v.listen(ctx, h.ReadAhead)
+		return v.refused(id, refused)
+	}
+	if err != nil {
+		log.Info("session failed", "err", err)
+	}
+	return nil
+}
+
+// refused makes every error a *RefusedError, and logs it.
+func (v *Visitor) refused(id auth.Identity, err error) error {
+	v.Log.Warn("store refused the client", "account", id.User.Account(), "err", err)
+	refused := (*RefusedError)(nil)
+	if !errors.As(err, &refused) {
+		refused = &RefusedError{Unavailable: true, Text: "Your mailbox cannot be reached now, try again later", Err: err}
+	}
+	return refused
+}
+
+// Gone reports whether a Backend has the connection.
+func (v *Visitor) Gone() bool { return v.handedOver }
+
+// End is the last of a visit, deferred: it turns a panic into last words, and
+// closes the connection unless a Backend has it.
+func (v *Visitor) End(lastWords string) {
+	if p := recover(); p != nil {
+		v.Log.Error("panic in front", "err", fmt.Sprint(p), "stack", string(debug.Stack()))
+		if !v.handedOver && v.Conn != nil {
+			v.Conn.WriteString(lastWords)
+		}
+	}
+	if v.unhook != nil {
+		v.unhook()
+	}
+	if v.handedOver {
+		return
+	}
+	if v.Conn != nil {
+		_ = v.Conn.Flush()
+	}
+	_ = v.raw.Close()
+}
