@@ -97,6 +97,8 @@ type Domain struct {
 	MailHost string
 	// ServiceAccess is mailDomainAllowedServiceAccess.
 	ServiceAccess string
+	// Entry is what was read, for explanations.
+	Entry Entry
 }
 
 // Recipient is a User or a Group: one of them is not nil.
@@ -135,11 +137,21 @@ type User struct {
 	ForwardTo []mail.Address
 	// Quota and MessageQuota: see the constants; else bytes and messages.
 	Quota, MessageQuota int64
+	// Programs count only with the delivery option program: names, never commands.
+	Programs []string
+	// AutoReply counts only with the delivery option autoreply.
+	AutoReply AutoReply
+	// Defer leaves everything about the user's mail to the queue.
+	Defer bool
 	// MaxMessage is the largest message in bytes; 0: no limit of the user's own.
 	MaxMessage int64
 	// ServiceAccess holds mailAllowedServiceAccess, then the domain's
 	// mailDomainAllowedServiceAccess; both must allow.
 	ServiceAccess [2]string
+	// Entry is what was read, without passwords, and DomainFact why the domain
+	// is not active, if it is not; both for explanations.
+	Entry      Entry
+	DomainFact Fact
 }
 
 // Special values of User.Quota and User.MessageQuota.
@@ -158,17 +170,49 @@ type Group struct {
 	Name   string
 	Domain string
 	Mail   mail.Address
+	// Alternates and Equivalents are further addresses.
+	Alternates  []mail.Address
+	Equivalents []mail.Address
 	// Status is effective, as User's.
 	Status Status
-	// Members are DNs of users or groups; External are addresses.
+	// Members are DNs of users or groups, External are addresses, and Searches
+	// find more members (Lister); Except are members who get nothing.
 	Members  []DN
 	External []mail.Address
+	Searches []MemberURL
+	Except   []DN
+	// DeliveryOptions are members, members_offline, forward, hold; if the entry
+	// has none, "members" alone. ForwardTo counts only with forward.
+	DeliveryOptions []string
+	ForwardTo       []mail.Address
+	// Posting says who may write to the group.
+	Posting Posting
+	// Edit is what the group changes in a message.
+	Edit Edit
 	// ErrorsTo is the envelope sender of the expansion; zero: the original sender.
 	ErrorsTo mail.Address
 	// MailHost is empty for a group that any MTA may expand.
 	MailHost string
 	// MaxMessage is in bytes; 0: no limit of the group's own.
 	MaxMessage int64
+	// Defer leaves the expansion to the queue.
+	Defer bool
 	// Owners may manage the group.
 	Owners []DN
+	// Entry and DomainFact: see User.
+	Entry      Entry
+	DomainFact Fact
+}
+
+// Edit is what a group changes in the messages that pass it.
+type Edit struct {
+	// Add holds whole header fields, "Name: value"; Remove names of fields.
+	Add, Remove []string
+	// Prefix and Suffix are put around the text; lines end in LF.
+	Prefix, Suffix string
+}
+
+// IsZero reports whether nothing is changed.
+func (e Edit) IsZero() bool {
+	return len(e.Add) == 0 && len(e.Remove) == 0 && e.Prefix == "" && e.Suffix == ""
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 )
 
@@ -89,6 +90,17 @@ func (e Entry) Value(name string) string {
 		return v[0]
 	}
 	return ""
+}
+
+// without returns the entry without some of its attributes.
+func (e Entry) without(names ...string) Entry {
+	drop := func(a Attribute) bool {
+		return slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, a.Name) })
+	}
+	if slices.ContainsFunc(e.Attributes, drop) {
+		e.Attributes = slices.DeleteFunc(slices.Clone(e.Attributes), drop)
+	}
+	return e
 }
 
 // HasClass reports whether the entry is of the object class.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -85,7 +86,7 @@ func (v *View) Domain(ctx context.Context, name string) (Domain, error) {
 
 func parseDomain(e Entry) Domain {
 	d := Domain{
-		DN:            e.DN,
+		DN: e.DN, Entry: e,
 		Name:          strings.ToLower(firstOf(e.Value("sunPreferredDomain"), e.Value("o"))),
 		Aliases:       lower(e.Values("associatedDomain")),
 		Status:        effective(parseStatus(e.Value("inetDomainStatus")), parseStatus(e.Value("mailDomainStatus"))),
@@ -248,6 +249,9 @@ func parseRecipient(e Entry, d Domain) (Recipient, error) {
 func parseUser(e Entry, d Domain) User {
 	u := User{
 		DN: e.DN, UID: strings.ToLower(e.Value("uid")), Domain: d.Name, Name: e.Value("cn"),
+		Entry: e.without("userPassword"), DomainFact: d.About(AboutStatus),
+		Programs: e.Values("mailProgramDeliveryInfo"), AutoReply: parseAutoReply(e),
+		Defer:           strings.EqualFold(e.Value("mailDeferProcessing"), "yes"),
 		Alternates:      addresses(e.Values("mailAlternateAddress")),
 		Equivalents:     addresses(e.Values("mailEquivalentAddress")),
 		Status:          effective(d.Status, parseStatus(e.Value("inetUserStatus")), parseStatus(e.Value("mailUserStatus"))),
@@ -273,7 +277,18 @@ func parseUser(e Entry, d Domain) User {
 func parseGroup(e Entry, d Domain) Group {
 	g := Group{
 		DN: e.DN, Name: e.Value("cn"), Domain: d.Name,
-		Status:   effective(d.Status, parseStatus(e.Value("inetMailGroupStatus"))),
+		Entry: e.without("userPassword", "mgrpAuthPassword"), DomainFact: d.About(AboutStatus),
+		Status:          effective(d.Status, parseStatus(e.Value("inetMailGroupStatus"))),
+		Alternates:      addresses(e.Values("mailAlternateAddress")),
+		Equivalents:     addresses(e.Values("mailEquivalentAddress")),
+		Searches:        searches(append(slices.Clone(e.Values("memberURL")), e.Values("mgrpDeliverTo")...)),
+		Except:          dns(e.Values("mgrpDeliverException")),
+		DeliveryOptions: lower(e.Values("mailDeliveryOption")),
+		ForwardTo:       addresses(e.Values("mailForwardingAddress")),
+		Posting:         parsePosting(e),
+		Defer:           !strings.EqualFold(e.Value("mailDeferProcessing"), "no"),
+		Edit: Edit{Add: e.Values("mgrpAddHeader"), Remove: e.Values("mgrpRemoveHeader"),
+			Prefix: unfoldText(e.Value("mgrpMsgPrefixText")), Suffix: unfoldText(e.Value("mgrpMsgSuffixText"))},
 		Members:  dns(e.Values("uniqueMember")),
 		External: addresses(e.Values("mgrpRFC822MailMember")),
 		MailHost: strings.ToLower(e.Value("mailHost")),
@@ -282,7 +297,20 @@ func parseGroup(e Entry, d Domain) Group {
 	g.Mail, _ = mail.ParseAddress(e.Value("mail"))
 	g.ErrorsTo, _ = mail.ParseAddress(strings.TrimPrefix(e.Value("mgrpErrorsTo"), "mailto:"))
 	g.MaxMessage, _ = strconv.ParseInt(e.Value("mgrpMsgMaxSize"), 10, 64)
+	if len(g.DeliveryOptions) == 0 {
+		g.DeliveryOptions = []string{"members"}
+	}
 	return g
+}
+
+// searches reads the URLs of a dynamic group; one that is malformed finds nobody.
+func searches(values []string) (out []MemberURL) {
+	for _, v := range values {
+		if u, err := ParseMemberURL(v); err == nil {
+			out = append(out, u)
+		}
+	}
+	return out
 }
 
 // parseQuota reads bytes or messages with K, M or G; absent is the system's default.

@@ -49,6 +49,28 @@ func Run(t *testing.T, makeTree func(t *testing.T) directory.Editor) {
 			}
 		}
 	})
+	t.Run("list", func(t *testing.T) {
+		for text, want := range map[string]int{
+			"ldap:///o=mail??sub?(mail=*@example.com)":                           3,
+			"ldap:///o=example.com,o=mail??sub?(uid=b*)":                         1,
+			"ldap:///o=example.com,o=mail??one?(uid=*)":                          0,
+			"ldap:///ou=nowhere,o=mail??sub":                                     0,
+			"ldap:///uid=alice,ou=People,o=example.com,o=mail":                   1,
+			"ldap:///o=example.com,o=mail??sub?(objectClass=organizationalUnit)": 0,
+		} {
+			u, err := directory.ParseMemberURL(text)
+			must(t, err)
+			found, err := v.List(ctx, u)
+			if err != nil || len(found) != want {
+				t.Errorf("%s: %d members, %v; want %d", text, len(found), err, want)
+			}
+		}
+		u, err := directory.ParseMemberURL("ldap:///o=elsewhere??sub")
+		must(t, err)
+		if _, err := v.List(ctx, u); !errors.Is(err, directory.ErrNotFound) {
+			t.Errorf("a search outside of our base: %v", err)
+		}
+	})
 	t.Run("recipient", func(t *testing.T) {
 		for address, want := range map[string]string{
 			"alice@example.com": "alice@example.com", "ALICE@example.com": "alice@example.com", "alice@example.net": "alice@example.com",
