@@ -5,6 +5,7 @@ package directorytest
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"mailsrv/pkg/directory"
@@ -28,8 +29,19 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// Run proves the mail view over the empty tree that make returns.
-func Run(t *testing.T, makeTree func(t *testing.T) directory.Editor) {
+// unless skips a subtest that is excepted by its name.
+func unless(t *testing.T, except []string) {
+	t.Helper()
+	name := t.Name()[strings.LastIndexByte(t.Name(), '/')+1:]
+	if slices.Contains(except, strings.ReplaceAll(name, "_", " ")) {
+		t.Skip("not promised by this directory")
+	}
+}
+
+// Run proves the mail view over the empty tree that make returns. Except names
+// the cases that are left out, because a server that is not ours does not
+// promise them.
+func Run(t *testing.T, makeTree func(t *testing.T) directory.Editor, except ...string) {
 	tree := makeTree(t)
 	p := provisioner(t, tree)
 	ctx := t.Context()
@@ -136,6 +148,7 @@ func Run(t *testing.T, makeTree func(t *testing.T) directory.Editor) {
 		}
 	})
 	t.Run("unique", func(t *testing.T) {
+		unless(t, except)
 		for name, err := range map[string]error{
 			"uid":     p.AddUser(ctx, "alice@example.com", "", "x", ""),
 			"address": p.AddAlias(ctx, "bob@example.com", "alice@example.com"),
@@ -176,6 +189,7 @@ func Run(t *testing.T, makeTree func(t *testing.T) directory.Editor) {
 		must(t, tree.Modify(ctx, a, []directory.Change{{Kind: directory.DeleteValues, Attribute: everything}}))
 	})
 	t.Run("alias of a domain", func(t *testing.T) {
+		unless(t, except)
 		bob := directory.MustParseDN("uid=bob,ou=People,o=example.com,o=mail")
 		err := tree.Modify(ctx, bob, []directory.Change{{Kind: directory.AddValues,
 			Attribute: directory.Attribute{Name: "mailAlternateAddress", Values: []string{"alice@example.net"}}}})
@@ -202,8 +216,9 @@ func Run(t *testing.T, makeTree func(t *testing.T) directory.Editor) {
 	})
 }
 
-// RunTree proves the tree that make returns, empty.
-func RunTree(t *testing.T, makeTree func(t *testing.T) directory.Editor) {
+// RunTree proves the tree that make returns, empty, but for the cases that
+// except names, as in Run.
+func RunTree(t *testing.T, makeTree func(t *testing.T) directory.Editor, except ...string) {
 	tree := makeTree(t)
 	ctx := t.Context()
 	add := func(dn string, attributes ...directory.Attribute) error {
@@ -258,6 +273,9 @@ func RunTree(t *testing.T, makeTree func(t *testing.T) directory.Editor) {
 			"less":      {"o=mail", directory.ScopeSubtree, directory.Filter{Kind: directory.LessOrEqual, Attribute: "sn", Value: "b"}, []string{"cn=Ann"}},
 			"other":     {"ou=b,o=mail", directory.ScopeSubtree, directory.Equal("sn", "Ann"), nil},
 		} {
+			if slices.Contains(except, name) {
+				continue
+			}
 			if got, err := search(c.base, c.scope, c.f); err != nil || !slices.Equal(got, c.want) {
 				t.Errorf("%s: %v %v, want %v", name, got, err, c.want)
 			}
@@ -271,10 +289,12 @@ func RunTree(t *testing.T, makeTree func(t *testing.T) directory.Editor) {
 		for range 2 { // the second time from the cache
 			must(t, tree.Bind(ctx, ann, "pw-Ann"))
 		}
-		// A password in clear is hashed, even one that looks like a scheme.
-		ben := directory.MustParseDN("cn=Ben,ou=a,o=mail")
-		must(t, tree.Modify(ctx, ben, []directory.Change{{Kind: directory.ReplaceValues, Attribute: directory.Attribute{Name: "userPassword", Values: []string{"{my}password"}}}}))
-		must(t, tree.Bind(ctx, ben, "{my}password"))
+		t.Run("a password like a scheme", func(t *testing.T) { // is in clear, and hashed as any
+			unless(t, except)
+			ben := directory.MustParseDN("cn=Ben,ou=a,o=mail")
+			must(t, tree.Modify(ctx, ben, []directory.Change{{Kind: directory.ReplaceValues, Attribute: directory.Attribute{Name: "userPassword", Values: []string{"{my}password"}}}}))
+			must(t, tree.Bind(ctx, ben, "{my}password"))
+		})
 		if err := tree.Bind(ctx, directory.MustParseDN("ou=a,o=mail"), "x"); !errors.Is(err, directory.ErrBadCredentials) {
 			t.Errorf("an entry without a password: %v", err)
 		}
@@ -307,7 +327,7 @@ func RunTree(t *testing.T, makeTree func(t *testing.T) directory.Editor) {
 			"move to the root": {tree.Rename(ctx, ann, directory.RDN{{Name: "cn", Value: "ann"}}, false, &directory.DN{}), directory.NoSuchObject},
 			"modify a nothing": {tree.Modify(ctx, directory.MustParseDN("cn=x,o=mail"), nil), directory.NoSuchObject},
 		} {
-			if got := code(c.err); got != c.want {
+			if got := code(c.err); got != c.want && !slices.Contains(except, name) {
 				t.Errorf("%s: result %d (%v), want %d", name, got, c.err, c.want)
 			}
 		}

@@ -1,83 +1,39 @@
 package ldapclient_test
 
 import (
-	"bytes"
 	"errors"
-	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"testing"
-	"time"
 
 	"mailsrv/pkg/directory"
+	"mailsrv/pkg/directory/directorytest"
 	"mailsrv/pkg/directory/ldapclient"
+	"mailsrv/pkg/peertest"
 )
 
-// startSlapd runs OpenLDAP's server over an empty tree o=mail with the
-// standard schema, and returns its URL; it skips the test if there is none.
+// startSlapd runs OpenLDAP's server over an empty tree o=mail with our schema,
+// and returns its URL.
 func startSlapd(t testing.TB) string {
 	t.Helper()
-	slapd, err := exec.LookPath("slapd")
-	if err != nil {
-		if slapd = "/usr/sbin/slapd"; !exists(slapd) {
-			t.Skip("slapd is not installed (package slapd)")
-		}
-	}
-	root := filepath.Dir(filepath.Dir(filepath.Dir(slapd))) // "/", or where a package was unpacked
-	dir := t.TempDir()
-	must(t, os.Mkdir(filepath.Join(dir, "db"), 0o700))
-	conf := fmt.Sprintf(`include %[1]s/etc/ldap/schema/core.schema
-include %[1]s/etc/ldap/schema/cosine.schema
-include %[1]s/etc/ldap/schema/inetorgperson.schema
-modulepath %[1]s/usr/lib/ldap
-moduleload back_mdb
-pidfile %[2]s/pid
-database mdb
-maxsize 104857600
-index uid,mail,objectClass eq
-suffix "o=mail"
-rootdn "cn=admin,o=mail"
-rootpw %[3]q
-directory %[2]s/db
-sizelimit size.soft=100 size.hard=unlimited size.prtotal=unlimited
-`, root, dir, password)
-	must(t, os.WriteFile(filepath.Join(dir, "slapd.conf"), []byte(conf), 0o600))
-	l := listen(t, "tcp", "127.0.0.1:0")
-	url := "ldap://" + l.Addr().String()
-	must(t, l.Close())
-	var log bytes.Buffer
-	cmd := exec.Command(slapd, "-h", url, "-f", filepath.Join(dir, "slapd.conf"), "-d", "none")
-	cmd.Stderr = &log
-	must(t, cmd.Start())
-	exited := make(chan error, 1)
-	go func() { exited <- cmd.Wait() }()
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		<-exited
-	})
-	for deadline := time.Now().Add(10 * time.Second); ; {
-		c, err := ldapclient.Dial(t.Context(), ldapclient.Options{URLs: []string{url}, BindDN: admin, Password: password, Probe: true})
-		if err == nil {
-			_ = c.Close()
-			return url
-		}
-		select {
-		case err := <-exited:
-			exited <- err
-			t.Fatalf("slapd ended: %v\n%s", err, log.Bytes())
-		case <-time.After(20 * time.Millisecond):
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("slapd does not answer: %v\n%s", err, log.Bytes())
-		}
-	}
+	return peertest.StartSlapd(t, peertest.SlapdOptions{Suffix: "o=mail", Password: password, Schema: []string{"../mailsrv.schema"}}).URL
 }
 
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
+// TestSlapdSuite: the suite of every directory, but for what only ours promises.
+func TestSlapdSuite(t *testing.T) {
+	connect := func(t *testing.T) directory.Editor {
+		return dial(t, ldapclient.Options{URLs: []string{startSlapd(t)}, BindDN: admin, Password: password})
+	}
+	t.Run("tree", func(t *testing.T) {
+		directorytest.RunTree(t, connect,
+			"greater", "less", // its sn has no order
+			"a password like a scheme",                             // it is taken for a hash
+			"add no parent", "RDN", "no class", "move to the root", // right, by other codes
+		)
+	})
+	t.Run("view", func(t *testing.T) {
+		directorytest.Run(t, connect,
+			"unique", "alias of a domain") // it knows no rule about addresses
+	})
 }
 
 // TestSlapd: the client in front of a directory that is not ours.

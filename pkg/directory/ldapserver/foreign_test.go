@@ -12,6 +12,8 @@ import (
 
 	"github.com/go-ldap/ldap/v3"
 	"github.com/google/go-cmp/cmp"
+
+	"mailsrv/pkg/peertest"
 )
 
 // TestGoLDAP: every operation, spoken by a client that is not ours.
@@ -165,9 +167,7 @@ func TestRootDSE(t *testing.T) {
 // TestOpenLDAPTools: Debian's ldap-utils over TCP, StartTLS and ldapi.
 func TestOpenLDAPTools(t *testing.T) {
 	for _, tool := range []string{"ldapsearch", "ldapadd", "ldapmodify", "ldapwhoami", "ldappasswd", "ldapcompare", "ldapmodrdn", "ldapdelete"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("%s is not installed (package ldap-utils)", tool)
-		}
+		peertest.Program(t, tool, "ldap-utils")
 	}
 	serverTLS, _, der := certificate(t)
 	dir := t.TempDir()

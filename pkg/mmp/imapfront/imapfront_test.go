@@ -27,6 +27,7 @@ import (
 	"mailsrv/pkg/auth"
 	"mailsrv/pkg/directory"
 	"mailsrv/pkg/mmp"
+	"mailsrv/pkg/peertest"
 )
 
 func options(o mmp.FrontOptions) Options { return Options{FrontOptions: o} }
@@ -411,9 +412,7 @@ func TestForeignClients(t *testing.T) {
 		}
 	})
 	t.Run("imaplib", func(t *testing.T) {
-		if _, err := exec.LookPath("python3"); err != nil {
-			t.Skip("python3 is not installed")
-		}
+		python := peertest.Program(t, "python3", "python3")
 		script := `import imaplib, ssl, sys
 ctx = ssl.create_default_context(); ctx.check_hostname = False; ctx.verify_mode = ssl.CERT_NONE
 m = imaplib.IMAP4("127.0.0.1", int(sys.argv[1])); m.starttls(ctx)
@@ -423,15 +422,13 @@ except imaplib.IMAP4.error as e:
     assert "AUTHENTICATIONFAILED" in str(e), e
 print(m.authenticate("PLAIN", lambda _: b"\0alice\0secret"))
 `
-		if out, err := exec.CommandContext(t.Context(), "python3", "-c", script, port).CombinedOutput(); err != nil {
+		if out, err := exec.CommandContext(t.Context(), python, "-c", script, port).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
 	})
 	t.Run("curl", func(t *testing.T) {
-		if _, err := exec.LookPath("curl"); err != nil {
-			t.Skip("curl is not installed")
-		}
-		out, err := exec.CommandContext(t.Context(), "curl", "-sS", "-k", "--ssl-reqd", "-u", "alice:secret", "-X", "NOOP", "imap://127.0.0.1:"+port+"/").CombinedOutput()
+		curl := peertest.Program(t, "curl", "curl")
+		out, err := exec.CommandContext(t.Context(), curl, "-sS", "-k", "--ssl-reqd", "-u", "alice:secret", "-X", "NOOP", "imap://127.0.0.1:"+port+"/").CombinedOutput()
 		if err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}

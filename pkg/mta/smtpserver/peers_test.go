@@ -11,6 +11,8 @@ import (
 
 	"github.com/emersion/go-sasl"
 	"github.com/emersion/go-smtp"
+
+	"mailsrv/pkg/peertest"
 )
 
 // TestPeerGoSMTP speaks with emersion's client, TLS and login included.
@@ -71,10 +73,7 @@ s.quit()`
 	}
 	for _, p := range programs {
 		t.Run(p.name, func(t *testing.T) {
-			path, err := exec.LookPath(p.name)
-			if err != nil {
-				t.Skip("not installed:", p.name)
-			}
+			path := peertest.Program(t, p.name, p.name)
 			before := len(in.all())
 			cmd := exec.CommandContext(t.Context(), path, p.args...)
 			cmd.Stdin = bytes.NewReader([]byte(strings.ReplaceAll(text, "\r\n", "\n")))
