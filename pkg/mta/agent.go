@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"net/netip"
+	"slices"
 	"time"
 
 	"mailsrv/pkg/mail"
@@ -22,6 +24,9 @@ type Options struct {
 	DefaultDomain string
 	// Checks are asked after our own.
 	Checks []Check
+	// Trusted are networks whose clients relay for others; no check takes them
+	// for the origin of a message.
+	Trusted []netip.Prefix
 	// Signer signs submissions; nil: they go out unsigned.
 	Signer Signer
 	// SentMailbox names the mailbox that takes a copy of each submission in
@@ -74,7 +79,7 @@ func (a *Agent) MaxSize() int64 { return a.o.MaxSize }
 // Begin implements Intake.
 func (a *Agent) Begin(ctx context.Context, s *Session, m Sender) (Transaction, error) {
 	t := &transaction{agent: a, trace: m.Trace, seen: make(map[key]bool),
-		evidence: Evidence{Session: s, Sender: m, Size: m.Size}}
+		evidence: Evidence{Session: s, Sender: m, Size: m.Size, Stranger: a.stranger(s)}}
 	if t.trace == "" {
 		t.trace = mail.NewTraceID()
 	}
@@ -85,4 +90,10 @@ func (a *Agent) Begin(ctx context.Context, s *Session, m Sender) (Transaction, e
 	}
 	t.resolution = a.o.Resolver.Begin(t.log)
 	return t, nil
+}
+
+// stranger: see Evidence.Stranger.
+func (a *Agent) stranger(s *Session) bool {
+	ip := s.Client.Addr.Addr().Unmap()
+	return !s.Submission && !slices.ContainsFunc(a.o.Trusted, func(p netip.Prefix) bool { return p.Contains(ip) })
 }

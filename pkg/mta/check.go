@@ -43,6 +43,9 @@ type Evidence struct {
 	Size int64
 	// Findings are what the checks noted at AtSender and AtMessage, in their order.
 	Findings []Finding
+	// Stranger: the client neither logged in nor is of a trusted network, so
+	// that the origin of what it brings is in doubt.
+	Stranger bool
 	// Junk says why the message belongs into the Junk mailbox; empty: it does not.
 	Junk string
 }

@@ -131,3 +131,17 @@ func TestSubmissionsAreSigned(t *testing.T) {
 		t.Error("no signature stands before the message")
 	}
 }
+
+func TestSubmissionWithoutBodyGetsItsEmptyLine(t *testing.T) {
+	h := newHouse(t)
+	if err := h.send(t, h.login("alice"), "alice@us.example", "From: alice@us.example\nSubject: all\n", "bob@us.example"); err != nil {
+		t.Fatal(err)
+	}
+	for _, st := range h.stores {
+		for _, b := range st.bodies {
+			if !strings.HasSuffix(b, "Subject: all\r\n\r\n") {
+				t.Errorf("%q", b)
+			}
+		}
+	}
+}

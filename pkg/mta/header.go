@@ -94,6 +94,13 @@ func readBlock(body mail.Body) ([]byte, error) {
 	}
 }
 
+// endless reports whether the message ends with its header, without the empty
+// line that ends one and that some readers, verifiers of signatures among them,
+// cannot do without.
+func (h *Header) endless() bool {
+	return len(h.Block) > len("\r\n") && !bytes.HasSuffix(h.Block, []byte("\r\n\r\n"))
+}
+
 // without is the header block without the fields that drop names.
 func (h *Header) without(drop func(mime.Field) bool) []byte {
 	out := make([]byte, 0, len(h.Block))

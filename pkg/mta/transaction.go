@@ -244,6 +244,9 @@ func (t *transaction) amend(body mail.Body) mail.Body {
 			head = append(head, "Date: "+now.Format(dateLayout)+"\r\n"...)
 		}
 	}
+	if e.Session.Submission && h.endless() {
+		return &amended{head: append(append(head, h.without(drop)...), "\r\n"...), original: body, skip: int64(len(h.Block))}
+	}
 	for f := range mime.Fields(h.Block) {
 		if drop(f) {
 			return &amended{head: append(head, h.without(drop)...), original: body, skip: int64(len(h.Block))}
