@@ -1,6 +1,9 @@
 package config
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // MTA is the transfer agent role.
 type MTA struct {
@@ -15,7 +18,16 @@ type MTA struct {
 	MaxMessage    Size       `yaml:"max_message"`
 	MaxRecipients int        `yaml:"max_recipients"`
 	Sent          Sent       `yaml:"sent"`
+	Checks        Checks     `yaml:"checks"`
 	Queue         Queue      `yaml:"queue"`
+}
+
+// Checks are the opinions that are asked about strangers' messages.
+type Checks struct {
+	Trusted []netip.Prefix `yaml:"trusted"`
+	SPF     bool           `yaml:"spf"`
+	DKIM    bool           `yaml:"dkim"`
+	DMARC   string         `yaml:"dmarc"`
 }
 
 // MTAStore is how the MTA reaches the store of one mailHost.
@@ -58,6 +70,7 @@ func defaultMTA() MTA {
 		MaxMessage:    50 << 20,
 		MaxRecipients: 1000,
 		Sent:          Sent{Enabled: true, Mailbox: "Sent"},
+		Checks:        Checks{Trusted: loopback(), SPF: true, DKIM: true, DMARC: "obey"},
 		Queue: Queue{
 			Lifetime:       Duration(5 * 24 * time.Hour),
 			DelayWarning:   Duration(4 * time.Hour),

@@ -34,11 +34,14 @@ type Quota struct {
 }
 
 func defaultStore() Store {
-	loopback := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 	return Store{
-		LMTP:        LMTP{Trusted: loopback},
+		LMTP:        LMTP{Trusted: loopback()},
 		Quota:       Quota{Bytes: -1, Messages: -1},
 		MaxMessage:  50 << 20,
 		InlineLimit: 64 << 10,
 	}
+}
+
+func loopback() []netip.Prefix {
+	return []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 }

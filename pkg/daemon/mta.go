@@ -15,9 +15,12 @@ import (
 	"mailsrv/pkg/listen"
 	"mailsrv/pkg/mail"
 	"mailsrv/pkg/mta"
+	"mailsrv/pkg/mta/dkim"
+	"mailsrv/pkg/mta/dmarc"
 	"mailsrv/pkg/mta/queue"
 	"mailsrv/pkg/mta/smtpclient"
 	"mailsrv/pkg/mta/smtpserver"
+	"mailsrv/pkg/mta/spf"
 	"mailsrv/pkg/store/lmtpclient"
 )
 
@@ -56,12 +59,7 @@ func (d *daemon) stores(st *storeRole) (mta.Stores, error) {
 // remotes are the clients to other people's hosts: by MX, or a relay.
 func (d *daemon) remotes() (mta.Remotes, error) {
 	c := d.cfg.MTA
-	o := smtpclient.Options{Hostname: d.cfg.Hostname, Port: c.Port, AllowLoopback: c.AllowLoopback, Log: d.log.With("role", "mta")}
-	if c.DNS != "" {
-		o.Resolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, network, c.DNS)
-		}}
-	}
+	o := smtpclient.Options{Hostname: d.cfg.Hostname, Port: c.Port, AllowLoopback: c.AllowLoopback, Resolver: Resolver(d.cfg), Log: d.log.With("role", "mta")}
 	if s := c.SmartHost; s.Address != "" {
 		o.SmartHost = &smtpclient.SmartHost{Addr: s.Address, TLS: security(s.TLS), Username: s.Username}
 		if s.PasswordFile != "" {
@@ -91,6 +89,38 @@ func security(mode string) smtpclient.Security {
 	}
 	return smtpclient.RequireSTARTTLS
 }
+
+// Resolver asks the DNS server that is configured, or the system's.
+func Resolver(c config.Config) *net.Resolver {
+	server := c.MTA.DNS
+	if server == "" {
+		return net.DefaultResolver
+	}
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, server)
+	}}
+}
+
+// checks are the opinions about strangers' messages; DMARC weighs what those
+// before it found.
+func (d *daemon) checks() []mta.Check {
+	c := d.cfg.MTA.Checks
+	dns := Resolver(d.cfg)
+	var checks []mta.Check
+	if c.SPF {
+		checks = append(checks, spf.New(spf.Options{Resolver: dns}))
+	}
+	if c.DKIM {
+		checks = append(checks, dkim.NewCheck(dns.LookupTXT))
+	}
+	if c.DMARC != "off" {
+		checks = append(checks, dmarc.New(dmarc.Options{Resolver: dns, Obedience: dmarc.Obedience(c.DMARC)}))
+	}
+	return checks
+}
+
+// Keys are the DKIM keys of the domains whose mail this host signs.
+func Keys(c config.Config) (*dkim.Keys, error) { return dkim.OpenKeys(filepath.Join(c.Data, "dkim")) }
 
 // mta is the transfer agent role.
 func (d *daemon) mta(ctx context.Context, tree directory.Tree, st *storeRole) error {
@@ -126,12 +156,17 @@ func (d *daemon) mta(ctx context.Context, tree directory.Tree, st *storeRole) er
 		return err
 	}
 	d.closers = append(d.closers, q.Close)
+	keys, err := Keys(d.cfg)
+	if err != nil {
+		return err
+	}
 	sent := ""
 	if c.Sent.Enabled {
 		sent = c.Sent.Mailbox
 	}
 	agent := mta.New(mta.Options{
 		Hostname: d.cfg.Hostname, Resolver: resolver, Stores: stores, Queue: d.metrics.deliverer("queue", q), DefaultDomain: d.cfg.Directory.DefaultDomain,
+		Checks: d.checks(), Trusted: c.Checks.Trusted, Signer: keys,
 		SentMailbox: sent, MaxSize: int64(c.MaxMessage), MaxRecipients: c.MaxRecipients, Log: log, Accepted: d.metrics.accepted, Refused: d.metrics.refused,
 	})
 	o := smtpserver.Options{Intake: agent, TLS: d.tls(), Hostname: d.cfg.Hostname, MaxSize: int64(c.MaxMessage), MaxRecipients: c.MaxRecipients, SpoolDir: spool, DSN: true, Log: log}

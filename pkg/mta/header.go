@@ -130,6 +130,8 @@ func (form) Check(_ context.Context, at Stage, e *Evidence) error {
 	case bytes.HasPrefix(h.Block, []byte(" ")), bytes.HasPrefix(h.Block, []byte("\t")):
 		// It would become part of the field that we put before it.
 		return mail.Refuse(6, 0, "the message begins with a continuation line")
+	case h.Froms == 0 && e.Stranger:
+		return mail.Refuse(6, 0, "no From field")
 	case h.Froms > 1:
 		return mail.Refuse(6, 0, "more than one From field")
 	case h.Spaced:

@@ -196,10 +196,10 @@ func TestHeaderForm(t *testing.T) {
 		{"two domains", "", "From: a@us.example, b@far.test\n\n", "550 5.6.0 a From field with addresses of several domains"},
 		{"nul", "", "From: a@us.example\nX: \x00\n\n", "550 5.6.0 NUL in the message header"},
 		{"continuation", "", " x\nFrom: a@us.example\n\n", "550 5.6.0 the message begins with a continuation line"},
-		{"no From from outside", "", "Subject: x\n\n", ""},
-		{"only a header", "", "Subject: x\n", ""},
-		{"no header", "", "\nx\n", ""},
-		{"empty", "", "", ""},
+		{"no From from outside", "", "Subject: x\n\n", "550 5.6.0 no From field"},
+		{"only a header", "", "From: x@far.test\n", ""},
+		{"no header", "", "\nx\n", "550 5.6.0 no From field"},
+		{"empty", "", "", "550 5.6.0 no From field"},
 		{"no From", "alice", "Subject: x\n\n", "550 5.6.0 a submission needs one From field"},
 		{"empty From", "alice", "From: \n\n", "550 5.6.0 a submission needs one From field"},
 		{"other's From", "alice", "From: bob@us.example\n\n", "550 5.7.1 From field is not yours"},
@@ -306,7 +306,7 @@ func TestSuccessReportsAreTheQueues(t *testing.T) {
 	if err := tx.Recipient(t.Context(), mail.Recipient{Address: addr(t, "alice@us.example"), Notify: "SUCCESS"}); err != nil {
 		t.Fatal(err)
 	}
-	if err := tx.Data(t.Context(), mail.Bytes("\r\n")); err != nil {
+	if err := tx.Data(t.Context(), mail.Bytes("From: s@far.test\r\n\r\n")); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]string{"s@far.test -> alice@us.example:INBOX"}, h.queue.got); diff != "" {
@@ -345,7 +345,7 @@ func TestAmendedMessage(t *testing.T) {
 	if err := h.send(t, s, "alice@us.example", body, "bob@us.example"); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.send(t, stranger(), "x@far.test", "Bcc: kept\n\nbody\n", "bob@us.example", "bob@us.test"); err != nil {
+	if err := h.send(t, stranger(), "x@far.test", "From: x@far.test\nBcc: kept\n\nbody\n", "bob@us.example", "bob@us.test"); err != nil {
 		t.Fatal(err)
 	}
 	blur := strings.NewReplacer("\r\n", "\n")
@@ -357,7 +357,7 @@ func TestAmendedMessage(t *testing.T) {
 	want := []string{
 		"Received: from laptop??X-Evil:?1 ([192.0.2.7])\n\tby mx.us.example with ESMTPSA id TRACE\n\t(TLS 1.3 TLS_AES_128_GCM_SHA256)\n" +
 			"\tfor <bob@us.example>;\n\tNOW\nMessage-ID: <TRACE@mx.us.example>\nDate: NOW\nFrom: alice@us.example\nSubject: x\n\nbody\n",
-		"Received: from far.test ([192.0.2.7])\n\tby mx.us.example with ESMTP id TRACE;\n\tNOW\nBcc: kept\n\nbody\n",
+		"Received: from far.test ([192.0.2.7])\n\tby mx.us.example with ESMTP id TRACE;\n\tNOW\nFrom: x@far.test\nBcc: kept\n\nbody\n",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("messages (-want +got):\n%s", diff)

@@ -2,6 +2,7 @@ package dkim
 
 import (
 	"cmp"
+	"context"
 	"crypto"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -12,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -301,4 +303,22 @@ func writeKey(dir string, key Key) error {
 		return fmt.Errorf("writing key %s: %w", key.Selector, errors.Join(err, os.Remove(f.Name())))
 	}
 	return nil
+}
+
+// Published asks the DNS whether the key's record is there and says what it
+// should.
+func (k Key) Published(ctx context.Context, lookup LookupTXT) (bool, error) {
+	name, value, err := k.Record()
+	if err != nil {
+		return false, err
+	}
+	texts, err := lookup(ctx, name)
+	if e, ok := errors.AsType[*net.DNSError](err); ok && e.IsNotFound {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("looking up %s: %w", name, err)
+	}
+	bare := func(s string) string { return strings.Join(strings.Fields(s), "") }
+	return slices.ContainsFunc(texts, func(t string) bool { return bare(t) == bare(value) }), nil
 }
