@@ -46,6 +46,8 @@ type Evidence struct {
 	// Stranger: the client neither logged in nor is of a trusted network, so
 	// that the origin of what it brings is in doubt.
 	Stranger bool
+	// Vouched: somebody whom the admin trusts knows the client as a good one.
+	Vouched bool
 	// Junk says why the message belongs into the Junk mailbox; empty: it does not.
 	Junk string
 }
