@@ -236,9 +236,7 @@ func (c Config) validateNumbers(bad report) {
 	if c.MTA.Port < 1 || c.MTA.Port > 65535 {
 		bad("mta.port", "%d is no port", c.MTA.Port)
 	}
-	if modes := []string{"obey", "quarantine", "observe", "off"}; !slices.Contains(modes, c.MTA.Checks.DMARC) {
-		bad("mta.checks.dmarc", "%q is none of %s", c.MTA.Checks.DMARC, strings.Join(modes, ", "))
-	}
+	c.MTA.Checks.validate(bad)
 	if c.MTA.MaxRecipients < 100 {
 		bad("mta.max_recipients", "must be at least 100 (RFC 5321 section 4.5.3.1.8)")
 	}

@@ -1,9 +1,6 @@
 package config
 
-import (
-	"net/netip"
-	"time"
-)
+import "time"
 
 // MTA is the transfer agent role.
 type MTA struct {
@@ -20,14 +17,6 @@ type MTA struct {
 	Sent          Sent       `yaml:"sent"`
 	Checks        Checks     `yaml:"checks"`
 	Queue         Queue      `yaml:"queue"`
-}
-
-// Checks are the opinions that are asked about strangers' messages.
-type Checks struct {
-	Trusted []netip.Prefix `yaml:"trusted"`
-	SPF     bool           `yaml:"spf"`
-	DKIM    bool           `yaml:"dkim"`
-	DMARC   string         `yaml:"dmarc"`
 }
 
 // MTAStore is how the MTA reaches the store of one mailHost.
@@ -70,7 +59,7 @@ func defaultMTA() MTA {
 		MaxMessage:    50 << 20,
 		MaxRecipients: 1000,
 		Sent:          Sent{Enabled: true, Mailbox: "Sent"},
-		Checks:        Checks{Trusted: loopback(), SPF: true, DKIM: true, DMARC: "obey"},
+		Checks:        defaultChecks(),
 		Queue: Queue{
 			Lifetime:       Duration(5 * 24 * time.Hour),
 			DelayWarning:   Duration(4 * time.Hour),

@@ -16,11 +16,9 @@ import (
 	"mailsrv/pkg/mail"
 	"mailsrv/pkg/mta"
 	"mailsrv/pkg/mta/dkim"
-	"mailsrv/pkg/mta/dmarc"
 	"mailsrv/pkg/mta/queue"
 	"mailsrv/pkg/mta/smtpclient"
 	"mailsrv/pkg/mta/smtpserver"
-	"mailsrv/pkg/mta/spf"
 	"mailsrv/pkg/store/lmtpclient"
 )
 
@@ -101,24 +99,6 @@ func Resolver(c config.Config) *net.Resolver {
 	}}
 }
 
-// checks are the opinions about strangers' messages; DMARC weighs what those
-// before it found.
-func (d *daemon) checks() []mta.Check {
-	c := d.cfg.MTA.Checks
-	dns := Resolver(d.cfg)
-	var checks []mta.Check
-	if c.SPF {
-		checks = append(checks, spf.New(spf.Options{Resolver: dns}))
-	}
-	if c.DKIM {
-		checks = append(checks, dkim.NewCheck(dns.LookupTXT))
-	}
-	if c.DMARC != "off" {
-		checks = append(checks, dmarc.New(dmarc.Options{Resolver: dns, Obedience: dmarc.Obedience(c.DMARC)}))
-	}
-	return checks
-}
-
 // Keys are the DKIM keys of the domains whose mail this host signs.
 func Keys(c config.Config) (*dkim.Keys, error) { return dkim.OpenKeys(filepath.Join(c.Data, "dkim")) }
 
@@ -156,6 +136,10 @@ func (d *daemon) mta(ctx context.Context, tree directory.Tree, st *storeRole) er
 		return err
 	}
 	d.closers = append(d.closers, q.Close)
+	checks, err := d.checks(ctx)
+	if err != nil {
+		return err
+	}
 	keys, err := Keys(d.cfg)
 	if err != nil {
 		return err
@@ -166,7 +150,7 @@ func (d *daemon) mta(ctx context.Context, tree directory.Tree, st *storeRole) er
 	}
 	agent := mta.New(mta.Options{
 		Hostname: d.cfg.Hostname, Resolver: resolver, Stores: stores, Queue: d.metrics.deliverer("queue", q), DefaultDomain: d.cfg.Directory.DefaultDomain,
-		Checks: d.checks(), Trusted: c.Checks.Trusted, Signer: keys,
+		Checks: checks, Trusted: c.Checks.Trusted, Signer: keys,
 		SentMailbox: sent, MaxSize: int64(c.MaxMessage), MaxRecipients: c.MaxRecipients, Log: log, Accepted: d.metrics.accepted, Refused: d.metrics.refused,
 	})
 	o := smtpserver.Options{Intake: agent, TLS: d.tls(), Hostname: d.cfg.Hostname, MaxSize: int64(c.MaxMessage), MaxRecipients: c.MaxRecipients, SpoolDir: spool, DSN: true, Log: log}

@@ -1,0 +1,73 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Checks are the opinions that are asked about messages before they are taken.
+type Checks struct {
+	Trusted  []netip.Prefix `yaml:"trusted"`
+	Rate     Rate           `yaml:"rate"`
+	DNSBL    []DNSBL        `yaml:"dnsbl"`
+	Greylist Greylist       `yaml:"greylist"`
+	SPF      bool           `yaml:"spf"`
+	DKIM     bool           `yaml:"dkim"`
+	DMARC    string         `yaml:"dmarc"`
+}
+
+// Rate bounds what one source hands in; 0 is no bound.
+type Rate struct {
+	LoginHourly    int `yaml:"login_hourly"`
+	LoginDaily     int `yaml:"login_daily"`
+	StrangerMinute int `yaml:"stranger_minute"`
+}
+
+// DNSBL is a list in the DNS, and what a listing leads to.
+type DNSBL struct {
+	Zone   string `yaml:"zone"`
+	Action string `yaml:"action"`
+}
+
+// Greylist puts first contacts off.
+type Greylist struct {
+	Enabled bool     `yaml:"enabled"`
+	Wait    Duration `yaml:"wait"`
+}
+
+func defaultChecks() Checks {
+	return Checks{
+		Trusted:  loopback(),
+		Rate:     Rate{LoginHourly: 200, LoginDaily: 1000, StrangerMinute: 300},
+		Greylist: Greylist{Wait: Duration(5 * time.Minute)},
+		SPF:      true,
+		DKIM:     true,
+		DMARC:    "obey",
+	}
+}
+
+func (c Checks) validate(bad report) {
+	if modes := []string{"obey", "quarantine", "observe", "off"}; !slices.Contains(modes, c.DMARC) {
+		bad("mta.checks.dmarc", "%q is none of %s", c.DMARC, strings.Join(modes, ", "))
+	}
+	for i, l := range c.DNSBL {
+		key := fmt.Sprintf("mta.checks.dnsbl[%d]", i)
+		if l.Zone == "" {
+			bad(key+".zone", "is missing")
+		}
+		if actions := []string{"refuse", "junk", "vouch"}; !slices.Contains(actions, l.Action) {
+			bad(key+".action", "%q is none of %s", l.Action, strings.Join(actions, ", "))
+		}
+	}
+	for name, n := range map[string]int{"login_hourly": c.Rate.LoginHourly, "login_daily": c.Rate.LoginDaily, "stranger_minute": c.Rate.StrangerMinute} {
+		if n < 0 {
+			bad("mta.checks.rate."+name, "must not be negative; 0 is no bound")
+		}
+	}
+	if c.Greylist.Wait < 0 {
+		bad("mta.checks.greylist.wait", "must not be negative")
+	}
+}

@@ -1,0 +1,51 @@
+package daemon
+
+import (
+	"context"
+	"path/filepath"
+	"time"
+
+	"mailsrv/pkg/mta"
+	"mailsrv/pkg/mta/dkim"
+	"mailsrv/pkg/mta/dmarc"
+	"mailsrv/pkg/mta/dnsbl"
+	"mailsrv/pkg/mta/greylist"
+	"mailsrv/pkg/mta/rate"
+	"mailsrv/pkg/mta/spf"
+)
+
+// checks are the opinions about a message, in the order in which they cost;
+// DMARC weighs what SPF and DKIM found before it.
+func (d *daemon) checks(ctx context.Context) ([]mta.Check, error) {
+	c := d.cfg.MTA.Checks
+	dns := Resolver(d.cfg)
+	log := d.log.With("role", "mta")
+	checks := []mta.Check{rate.New(rate.Options{Log: log,
+		Limits: rate.Limits{Hourly: c.Rate.LoginHourly, Daily: c.Rate.LoginDaily, Minute: c.Rate.StrangerMinute}})}
+	if len(c.DNSBL) > 0 {
+		o := dnsbl.Options{Resolver: dns, Log: log}
+		for _, l := range c.DNSBL {
+			o.Lists = append(o.Lists, dnsbl.List{Zone: l.Zone, Action: dnsbl.Action(l.Action)})
+		}
+		checks = append(checks, dnsbl.New(o))
+	}
+	if c.Greylist.Enabled {
+		g, err := greylist.Open(ctx, greylist.Options{Path: filepath.Join(d.cfg.Data, "greylist.db"), Wait: time.Duration(c.Greylist.Wait),
+			OnFatal: d.onFatal, Log: log})
+		if err != nil {
+			return nil, err
+		}
+		d.closers = append(d.closers, g.Close)
+		checks = append(checks, g)
+	}
+	if c.SPF {
+		checks = append(checks, spf.New(spf.Options{Resolver: dns}))
+	}
+	if c.DKIM {
+		checks = append(checks, dkim.NewCheck(dns.LookupTXT))
+	}
+	if c.DMARC != "off" {
+		checks = append(checks, dmarc.New(dmarc.Options{Resolver: dns, Obedience: dmarc.Obedience(c.DMARC)}))
+	}
+	return checks, nil
+}
