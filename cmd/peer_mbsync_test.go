@@ -22,7 +22,7 @@ import (
 // the same to the byte each time.
 func TestPeerMbsync(t *testing.T) {
 	mbsync := peertest.Program(t, "mbsync", "isync")
-	w := serveWhole(t, allRoles, nil)
+	w := newInstall(t).serveWhole(allRoles, nil)
 	w.mailsrv("domain", "add", "example.test")
 	password := w.user("alice@example.test")
 	c := w.dial("alice@example.test", password)

@@ -25,13 +25,13 @@ type whole struct {
 	imap, imaps, smtp, submission, submissions string
 }
 
-// serveWhole starts the roles with further settings of each section, in YAML
+// serveWhole starts the roles with further settings of each section, in YAML's
 // flow style, and waits until they are ready.
-func serveWhole(t *testing.T, roles string, sections map[string]string) *whole {
-	t.Helper()
-	w := &whole{install: newInstall(t)}
-	p := ports(t, 5)
-	address := func(i int) string { return net.JoinHostPort("127.0.0.1", fmt.Sprint(p[i])) }
+func (i *install) serveWhole(roles string, sections map[string]string) *whole {
+	i.t.Helper()
+	w := &whole{install: i}
+	p := ports(i.t, 5)
+	address := func(n int) string { return net.JoinHostPort("127.0.0.1", fmt.Sprint(p[n])) }
 	w.imap, w.imaps, w.smtp, w.submission, w.submissions = address(0), address(1), address(2), address(3), address(4)
 	text := w.common("all", roles) + fmt.Sprintf("directory: {default_domain: example.test, %s}\n", sections["directory"]) +
 		fmt.Sprintf("mmp: {imap: {listen: [%q], listen_tls: [%q]}, %s}\n", w.imap, w.imaps, sections["mmp"]) +
@@ -44,7 +44,7 @@ func serveWhole(t *testing.T, roles string, sections map[string]string) *whole {
 // allRoles are those of serveWhole without a foreign server.
 const allRoles = "directory, store, mta, mmp"
 
-// command runs mailsrv with this installation's configuration.
+// mailsrv runs a command with this installation's configuration.
 func (w *whole) mailsrv(args ...string) string {
 	w.t.Helper()
 	return w.run(append(args, "--config", w.config)...)
@@ -64,14 +64,30 @@ func (w *whole) user(login string) string {
 // dial logs in through the MMP with TLS.
 func (w *whole) dial(login, password string) *imapclient.Client {
 	w.t.Helper()
-	c, err := imapclient.DialTLS(w.imaps, &imapclient.Options{TLSConfig: &tls.Config{RootCAs: w.roots(), ServerName: "localhost"}})
+	return w.dialWith(login, password, nil)
+}
+
+// dialWith is dial for who wants to hear what the server says unasked.
+func (w *whole) dialWith(login, password string, unilateral *imapclient.UnilateralDataHandler) *imapclient.Client {
+	w.t.Helper()
+	c := w.connect(nil, unilateral)
+	if err := c.Login(login, password).Wait(); err != nil {
+		w.t.Fatal(err)
+	}
+	return c
+}
+
+// connect is a client that has not logged in, from a loopback address of its
+// own unless that is nil.
+func (w *whole) connect(from net.Addr, unilateral *imapclient.UnilateralDataHandler) *imapclient.Client {
+	w.t.Helper()
+	c, err := imapclient.DialTLS(w.imaps, &imapclient.Options{
+		TLSConfig: &tls.Config{RootCAs: w.roots(), ServerName: "localhost"}, Dialer: &net.Dialer{LocalAddr: from}, UnilateralDataHandler: unilateral,
+	})
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() { c.Close() })
-	if err := c.Login(login, password).Wait(); err != nil {
-		w.t.Fatal(err)
-	}
 	return c
 }
 

@@ -12,7 +12,6 @@
 package peertest
 
 import (
-	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -114,10 +113,10 @@ func Eventually(t testing.TB, limit time.Duration, holds func() error) {
 	}
 }
 
-// certificate makes one for host in dir.
-func certificate(t testing.TB, dir, host string) (cert, key string) {
+// certificate makes one for those names and addresses in dir.
+func certificate(t testing.TB, dir string, hosts ...string) (cert, key string) {
 	t.Helper()
-	cert, key, err := listen.SelfSigned(dir, host)
+	cert, key, err := listen.SelfSigned(dir, hosts...)
 	must(t, err)
 	return cert, key
 }
@@ -125,20 +124,21 @@ func certificate(t testing.TB, dir, host string) (cert, key string) {
 // daemon is a server that runs in the foreground, in a process group of its own.
 type daemon struct {
 	cmd    *exec.Cmd
-	log    string // its file of messages, beside what it prints
-	out    bytes.Buffer
+	dir    string // holds what it prints, and its file "log"
 	exited chan struct{}
 	err    error // once exited is closed
 }
 
 // start runs a server and waits until it answers at all addresses. It is
 // stopped after the test.
-func start(t testing.TB, log string, addresses []string, path string, args ...string) *daemon {
+func start(t testing.TB, dir string, addresses []string, path string, args ...string) *daemon {
 	t.Helper()
-	d := &daemon{cmd: exec.Command(path, args...), log: log, exited: make(chan struct{})}
+	d := &daemon{cmd: exec.Command(path, args...), dir: dir, exited: make(chan struct{})}
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	d.cmd.Stdout, d.cmd.Stderr = &d.out, &d.out
-	d.cmd.WaitDelay = 5 * time.Second // what it started may hold its output open
+	out, err := os.OpenFile(filepath.Join(dir, "out"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	must(t, err)
+	defer out.Close()
+	d.cmd.Stdout, d.cmd.Stderr = out, out
 	must(t, d.cmd.Start())
 	go func() {
 		d.err = d.cmd.Wait()
@@ -189,16 +189,14 @@ func (d *daemon) stop(t testing.TB) {
 	<-d.exited
 }
 
-// messages is what the server wrote down so far. Its output counts once it has
-// ended, for until then it may still write.
+// messages is what the server printed and wrote down so far.
 func (d *daemon) messages() string {
-	text, _ := os.ReadFile(d.log) // there is none before the first message
-	select {
-	case <-d.exited:
-		return d.out.String() + string(text)
-	default:
-		return string(text)
+	var all []byte
+	for _, name := range []string{"out", "log"} {
+		text, _ := os.ReadFile(filepath.Join(d.dir, name)) // there is none before the first message
+		all = append(all, text...)
 	}
+	return string(all)
 }
 
 func must(t testing.TB, err error) {

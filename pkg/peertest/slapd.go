@@ -57,7 +57,7 @@ func StartSlapd(t testing.TB, o SlapdOptions) *Slapd {
 func (s *Slapd) Start(t testing.TB) {
 	t.Helper()
 	address := strings.TrimPrefix(s.URL, "ldap://")
-	s.daemon = start(t, "", []string{address}, s.path, "-h", s.URL, "-f", s.conf, "-d", "none")
+	s.daemon = start(t, filepath.Dir(s.conf), []string{address}, s.path, "-h", s.URL, "-f", s.conf, "-d", "none")
 }
 
 // Stop ends it; its clients' connections are closed.
