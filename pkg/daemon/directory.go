@@ -138,5 +138,5 @@ func (d *daemon) directory(tree directory.Tree, role config.Role) (directory.Dir
 	if err != nil {
 		return nil, fmt.Errorf("reading directory.suffix: %w", err)
 	}
-	return &observed{Directory: directory.NewView(tree, o), role: string(role), metrics: d.metrics, log: d.log.With("role", string(role))}, nil
+	return &observed{View: directory.NewView(tree, o), role: string(role), metrics: d.metrics, log: d.log.With("role", string(role))}, nil
 }

@@ -19,6 +19,7 @@ import (
 	"mailsrv/pkg/listen"
 	"mailsrv/pkg/mail"
 	"mailsrv/pkg/mta"
+	"mailsrv/pkg/password"
 )
 
 // metrics counts at the seams: every role is observed where it is joined to
@@ -96,9 +97,9 @@ func (o *observedDeliverer) Deliver(ctx context.Context, env mail.Envelope, body
 	return errs
 }
 
-// observed is a Directory as one role asks it.
+// observed is the mail view as one role asks it.
 type observed struct {
-	directory.Directory
+	*directory.View
 	role    string
 	metrics *metrics
 	log     *slog.Logger
@@ -120,31 +121,37 @@ func (o *observed) done(operation, about string, start time.Time, err error) {
 // Domain implements directory.Directory.
 func (o *observed) Domain(ctx context.Context, name string) (d directory.Domain, err error) {
 	defer func(t time.Time) { o.done("domain", name, t, err) }(time.Now())
-	return o.Directory.Domain(ctx, name)
+	return o.View.Domain(ctx, name)
 }
 
 // Recipient implements directory.Directory.
 func (o *observed) Recipient(ctx context.Context, a mail.Address) (r directory.Recipient, err error) {
 	defer func(t time.Time) { o.done("recipient", a.String(), t, err) }(time.Now())
-	return o.Directory.Recipient(ctx, a)
+	return o.View.Recipient(ctx, a)
 }
 
 // Member implements directory.Directory.
 func (o *observed) Member(ctx context.Context, dn directory.DN) (r directory.Recipient, err error) {
 	defer func(t time.Time) { o.done("member", dn.String(), t, err) }(time.Now())
-	return o.Directory.Member(ctx, dn)
+	return o.View.Member(ctx, dn)
 }
 
 // User implements directory.Directory.
 func (o *observed) User(ctx context.Context, login string) (u directory.User, err error) {
 	defer func(t time.Time) { o.done("user", login, t, err) }(time.Now())
-	return o.Directory.User(ctx, login)
+	return o.View.User(ctx, login)
 }
 
 // Verify implements directory.Directory.
 func (o *observed) Verify(ctx context.Context, login, password string) (u directory.User, err error) {
 	defer func(t time.Time) { o.done("verify", login, t, err) }(time.Now())
-	return o.Directory.Verify(ctx, login, password)
+	return o.View.Verify(ctx, login, password)
+}
+
+// SCRAM implements directory.SCRAMSecrets.
+func (o *observed) SCRAM(ctx context.Context, login string) (u directory.User, s password.SCRAM, err error) {
+	defer func(t time.Time) { o.done("scram", login, t, err) }(time.Now())
+	return o.View.SCRAM(ctx, login)
 }
 
 // adminDoor serves /metrics, /healthz and /readyz.

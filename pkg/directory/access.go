@@ -107,8 +107,10 @@ func (a Access) MayRead(who, dn DN, attribute string) bool {
 	switch {
 	case strings.EqualFold(attribute, "userPassword"), who.IsRoot():
 		return false
-	case a.Privileged(who), who.Equal(dn):
+	case a.Privileged(who):
 		return true
+	case who.Equal(dn):
+		return !strings.EqualFold(attribute, SCRAMAttribute)
 	}
 	return addressBook(attribute)
 }

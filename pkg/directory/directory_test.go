@@ -50,6 +50,8 @@ func TestAccess(t *testing.T) {
 		{service, service, "userPassword", false, false},
 		{alice, alice, "mailQuota", true, false},
 		{alice, alice, "userPassword", false, true},
+		{alice, alice, "authPassword", false, false},
+		{service, alice, "authPassword", true, false},
 		{alice, bob, "mail", true, false},
 		{alice, bob, "mailQuota", false, false},
 		{alice, bob, "userPassword", false, false},
@@ -81,23 +83,6 @@ func TestQuota(t *testing.T) {
 	for in, want := range map[string]int64{"": QuotaDefault, "-2": QuotaDefault, "-1": QuotaUnlimited, "0": 0, "100": 100, "2M": 2 << 20, "1g": 1 << 30, "x": QuotaDefault, "-7": QuotaDefault} {
 		if got := parseQuota(in); got != want {
 			t.Errorf("%q: %d, want %d", in, got, want)
-		}
-	}
-}
-
-func TestPassword(t *testing.T) {
-	h := HashPassword("secret")
-	ssha := "{SSHA}MTIzNDU2Nzg5MDEyMzQ1Njc4OTBzYWx0" // well formed, of no password
-	for _, c := range []struct {
-		stored   []string
-		password string
-		want     bool
-	}{
-		{[]string{h}, "secret", true}, {[]string{ssha, h}, "secret", true}, {[]string{h}, "Secret", false}, {[]string{h}, "", false},
-		{nil, "secret", false}, {[]string{"secret"}, "secret", false}, {[]string{"{ARGON2ID}$argon2id$v=19$m=99999999,t=1,p=1$AAAA$AAAA"}, "secret", false},
-	} {
-		if got := CheckPassword(c.stored, c.password); got != c.want {
-			t.Errorf("%q against %q: %v", c.password, c.stored, got)
 		}
 	}
 }

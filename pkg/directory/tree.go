@@ -36,6 +36,13 @@ type Editor interface {
 	Rename(ctx context.Context, dn DN, rdn RDN, deleteOld bool, superior *DN) error
 }
 
+// PasswordChanger is an Editor that takes a new password as such: what looks
+// like a hash is a password too.
+type PasswordChanger interface {
+	// ChangePassword replaces the password of the entry. ErrNotFound.
+	ChangePassword(ctx context.Context, dn DN, password string) error
+}
+
 // Scope is how far below its base a search looks (§4.5.1.2).
 type Scope int
 

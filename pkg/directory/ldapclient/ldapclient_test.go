@@ -154,6 +154,7 @@ func TestSuites(t *testing.T) {
 			})
 			t.Run("view", func(t *testing.T) {
 				directorytest.Run(t, func(t *testing.T) directory.Editor { return connect(t) })
+				directorytest.RunSecrets(t, func(t *testing.T) directory.Editor { return connect(t) })
 			})
 		})
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"mailsrv/pkg/directory"
+	"mailsrv/pkg/password"
 	"mailsrv/pkg/wire/ldapwire"
 )
 
@@ -85,14 +86,14 @@ func (c *session) simple(ctx context.Context, req *ldapwire.BindRequest) (direct
 }
 
 // verify checks the password of an account or an entry.
-func (s *Server) verify(ctx context.Context, dn directory.DN, password string) error {
+func (s *Server) verify(ctx context.Context, dn directory.DN, given string) error {
 	i := slices.IndexFunc(s.o.Accounts, func(a Account) bool { return a.DN.Equal(dn) })
 	if i < 0 {
-		return s.o.Tree.Bind(ctx, dn, password)
+		return s.o.Tree.Bind(ctx, dn, given)
 	}
 	want := s.o.Accounts[i].Password
-	if !directory.IsHashed(want) {
-		a, b := sha256.Sum256([]byte(want)), sha256.Sum256([]byte(password))
+	if !password.IsHashed(want) {
+		a, b := sha256.Sum256([]byte(want)), sha256.Sum256([]byte(given))
 		if want != "" && subtle.ConstantTimeCompare(a[:], b[:]) == 1 {
 			return nil
 		}
@@ -104,7 +105,7 @@ func (s *Server) verify(ctx context.Context, dn directory.DN, password string) e
 		return ctx.Err()
 	}
 	defer func() { <-s.hashes }()
-	if !directory.CheckPassword([]string{want}, password) {
+	if !password.Check([]string{want}, given) {
 		return directory.ErrBadCredentials
 	}
 	return nil

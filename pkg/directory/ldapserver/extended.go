@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"mailsrv/pkg/directory"
+	"mailsrv/pkg/password"
 	"mailsrv/pkg/wire/ldapwire"
 )
 
@@ -54,9 +55,12 @@ func (c *session) passwordModify(ctx context.Context, req *ldapwire.ExtendedRequ
 			generated = rand.Text()
 			p.New = generated
 		}
+		if changer, ok := c.srv.o.Tree.(directory.PasswordChanger); ok {
+			return changer.ChangePassword(ctx, dn, p.New)
+		}
 		// Only the hash goes on: a value that looks hashed is still a password.
 		return c.srv.editor.Modify(ctx, dn, []directory.Change{{Kind: directory.ReplaceValues,
-			Attribute: directory.Attribute{Name: "userPassword", Values: []string{directory.HashPassword(p.New)}}}})
+			Attribute: directory.Attribute{Name: "userPassword", Values: []string{password.Hash(p.New)}}}})
 	})
 	answer := &ldapwire.ExtendedResponse{Result: res}
 	if generated != "" && res.Code == int(directory.Success) {

@@ -76,7 +76,7 @@ type Options struct {
 }
 
 // Account is an identity of its own. Password is a hash as userPassword holds
-// it (directory.HashPassword), or clear.
+// it (password.Hash), or clear.
 type Account struct {
 	DN       directory.DN
 	Password string

@@ -43,14 +43,12 @@ func (d *Dir) Add(ctx context.Context, e directory.Entry) error {
 	e = setValue(e, "entryUUID", newUUID())
 	e = setValue(e, "createTimestamp", now)
 	e = setValue(e, "modifyTimestamp", now)
-	for i, a := range e.Attributes {
-		if strings.EqualFold(a.Name, "userPassword") {
-			hashed, err := d.hashed(ctx, a.Values)
-			if err != nil {
-				return err
-			}
-			e.Attributes[i].Values = hashed
+	if given := e.Values("userPassword"); given != nil {
+		kept, err := d.keepable(ctx, given)
+		if err != nil {
+			return err
 		}
+		e = setValue(setValue(e, "userPassword", kept.hashes...), directory.SCRAMAttribute, kept.scram...)
 	}
 	return d.edit(ctx, func(tx *sqlite.Tx) error { return insert(tx, e) })
 }
@@ -103,7 +101,7 @@ func index(tx *sqlite.Tx, id int64, e directory.Entry) error {
 		return err
 	}
 	for _, a := range e.Attributes {
-		if strings.EqualFold(a.Name, "userPassword") {
+		if secret(a.Name) {
 			continue
 		}
 		for _, v := range a.Values {
@@ -118,18 +116,20 @@ func index(tx *sqlite.Tx, id int64, e directory.Entry) error {
 
 // Modify implements directory.Editor.
 func (d *Dir) Modify(ctx context.Context, dn directory.DN, changes []directory.Change) error {
-	changes = slices.Clone(changes)
-	for i, c := range changes { // hashing takes 50 ms: not on the writer
-		if strings.EqualFold(c.Name, "userPassword") && c.Kind != directory.DeleteValues {
-			var err error
-			if changes[i].Values, err = d.hashed(ctx, c.Values); err != nil {
-				return err
-			}
-		}
+	for _, c := range changes {
 		if operational(c.Name) {
 			return result(directory.ConstraintViolation, "%s is kept by the server", c.Name)
 		}
 	}
+	changes, err := d.withoutPasswords(ctx, changes)
+	if err != nil {
+		return err
+	}
+	return d.modify(ctx, dn, changes)
+}
+
+// modify makes changes that hold no password in clear.
+func (d *Dir) modify(ctx context.Context, dn directory.DN, changes []directory.Change) error {
 	return d.edit(ctx, func(tx *sqlite.Tx) error {
 		s, found, err := get(tx, pathOf(dn))
 		if err != nil || !found {
@@ -234,24 +234,6 @@ func ensureValue(e directory.Entry, name, v string) directory.Entry {
 		return e
 	}
 	return setValue(e, name, append(slices.Clone(e.Values(name)), v)...)
-}
-
-// hashed returns the values of userPassword with those in clear as hashes. It
-// takes its turn among the binds: each hash takes a core and 19 MiB.
-func (d *Dir) hashed(ctx context.Context, values []string) ([]string, error) {
-	out := slices.Clone(values)
-	for i, v := range values {
-		if directory.IsHashed(v) {
-			continue
-		}
-		if v == "" {
-			return nil, result(directory.ConstraintViolation, "an empty password")
-		}
-		if err := d.turn(ctx, func() { out[i] = directory.HashPassword(v) }); err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
 }
 
 // Delete implements directory.Editor.

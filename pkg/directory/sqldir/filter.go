@@ -22,7 +22,7 @@ func normalOf(attr, v string) string {
 		if dn, err := directory.ParseDN(v); err == nil {
 			return dn.Normal()
 		}
-	case "userpassword":
+	case "userpassword", "authpassword":
 		return v
 	}
 	return directory.Fold(v)
@@ -139,7 +139,7 @@ type pair struct{ attr, value string }
 func candidates(f directory.Filter) (pairs []pair, ok bool) {
 	switch f.Kind {
 	case directory.Equality:
-		return []pair{{strings.ToLower(f.Attribute), normalOf(f.Attribute, f.Value)}}, !strings.EqualFold(f.Attribute, "userPassword")
+		return []pair{{strings.ToLower(f.Attribute), normalOf(f.Attribute, f.Value)}}, !secret(f.Attribute)
 	case directory.Or:
 		for _, c := range f.Children {
 			more, ok := candidates(c)

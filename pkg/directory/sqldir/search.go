@@ -179,7 +179,7 @@ func missing(found bool) error {
 // operational attributes are returned only when they are asked for.
 func operational(name string) bool {
 	switch strings.ToLower(name) {
-	case "entryuuid", "createtimestamp", "modifytimestamp":
+	case "entryuuid", "createtimestamp", "modifytimestamp", "authpassword":
 		return true
 	}
 	return false

@@ -11,6 +11,7 @@ import (
 	"mailsrv/pkg/directory"
 	"mailsrv/pkg/directory/directorytest"
 	"mailsrv/pkg/mail"
+	"mailsrv/pkg/password"
 )
 
 func openDir(t testing.TB) *Dir {
@@ -31,6 +32,10 @@ func TestDirectory(t *testing.T) {
 	directorytest.Run(t, func(t *testing.T) directory.Editor { return openDir(t) })
 }
 
+func TestSecrets(t *testing.T) {
+	directorytest.RunSecrets(t, func(t *testing.T) directory.Editor { return openDir(t) })
+}
+
 // populated returns a directory with n users of example.com.
 func populated(b *testing.B, n int) (*Dir, *directory.View) {
 	b.Helper()
@@ -43,7 +48,7 @@ func populated(b *testing.B, n int) (*Dir, *directory.View) {
 	if err := p.AddDomain(b.Context(), "example.com", ""); err != nil {
 		b.Fatal(err)
 	}
-	hash := directory.HashPassword("x")
+	hash := password.Hash("x")
 	var g errgroup.Group
 	g.SetLimit(100) // they share commits
 	for i := range n {

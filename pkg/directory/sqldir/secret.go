@@ -1,0 +1,90 @@
+package sqldir
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"mailsrv/pkg/directory"
+	"mailsrv/pkg/password"
+)
+
+var _ directory.PasswordChanger = (*Dir)(nil)
+
+// secret reports whether the attribute is never compared, indexed or folded.
+func secret(name string) bool {
+	return strings.EqualFold(name, "userPassword") || strings.EqualFold(name, directory.SCRAMAttribute)
+}
+
+// kept is what is stored of passwords: hashes, and a SCRAM secret if there is
+// one password and it came in clear.
+type kept struct{ hashes, scram []string }
+
+// keepable makes of values of userPassword what may be stored. It takes its
+// turn among the binds: each hash takes a core and 19 MiB.
+func (d *Dir) keepable(ctx context.Context, values []string) (kept, error) {
+	k := kept{hashes: slices.Clone(values)}
+	for i, v := range values {
+		if password.IsHashed(v) {
+			continue
+		}
+		more, err := d.hashed(ctx, v)
+		if err != nil {
+			return kept{}, err
+		}
+		k.hashes[i] = more.hashes[0]
+		if len(values) == 1 {
+			k.scram = more.scram
+		}
+	}
+	return k, nil
+}
+
+// hashed is what is stored of one password in clear.
+func (d *Dir) hashed(ctx context.Context, clear string) (k kept, err error) {
+	if clear == "" {
+		return k, result(directory.ConstraintViolation, "an empty password")
+	}
+	err = d.turn(ctx, func() {
+		k = kept{hashes: []string{password.Hash(clear)}, scram: []string{password.NewSCRAM(clear).String()}}
+	})
+	return k, err
+}
+
+// withoutPasswords is changes with hashes for passwords in clear. Whatever
+// touches the password puts the SCRAM secret right behind it.
+func (d *Dir) withoutPasswords(ctx context.Context, changes []directory.Change) ([]directory.Change, error) {
+	out := make([]directory.Change, 0, len(changes)+1)
+	for _, c := range changes {
+		if !strings.EqualFold(c.Name, "userPassword") {
+			out = append(out, c)
+			continue
+		}
+		var k kept
+		if c.Kind != directory.DeleteValues {
+			var err error
+			if k, err = d.keepable(ctx, c.Values); err != nil {
+				return nil, err
+			}
+			c.Values = k.hashes
+		}
+		if c.Kind != directory.ReplaceValues {
+			k.scram = nil // one of several passwords
+		}
+		out = append(out, c, replace(directory.SCRAMAttribute, k.scram...))
+	}
+	return out, nil
+}
+
+func replace(name string, values ...string) directory.Change {
+	return directory.Change{Kind: directory.ReplaceValues, Attribute: directory.Attribute{Name: name, Values: values}}
+}
+
+// ChangePassword implements directory.PasswordChanger.
+func (d *Dir) ChangePassword(ctx context.Context, dn directory.DN, clear string) error {
+	k, err := d.hashed(ctx, clear)
+	if err != nil {
+		return err
+	}
+	return d.modify(ctx, dn, []directory.Change{replace("userPassword", k.hashes...), replace(directory.SCRAMAttribute, k.scram...)})
+}
