@@ -34,6 +34,7 @@ func demoConfig(data string) (config.Config, error) {
 	c.Directory.DefaultDomain = demoDomain
 	c.Directory.Listen.LDAP = config.Listeners{"127.0.0.1:10389"}
 	c.MMP.IMAP = config.Door{Listen: config.Listeners{"127.0.0.1:10143"}, ListenTLS: config.Listeners{"127.0.0.1:10993"}}
+	c.MMP.POP3 = config.Door{Listen: config.Listeners{"127.0.0.1:10110"}, ListenTLS: config.Listeners{"127.0.0.1:10995"}}
 	c.MTA.SMTP.Listen = config.Listeners{"127.0.0.1:10025"}
 	c.MTA.Submission.Listen = config.Listeners{"127.0.0.1:10587"}
 	c.MTA.Submissions.Listen = config.Listeners{"127.0.0.1:10465"}
@@ -137,6 +138,8 @@ List the inbox through the MMP (use case 1):
 Read a message, then delete it (use case 2):
   curl -sS --cacert %[1]s/cert.pem 'imaps://127.0.0.1:10993/INBOX;MAILINDEX=1' --user bob:%[3]s
   curl -sS --cacert %[1]s/cert.pem imaps://127.0.0.1:10993/INBOX --user bob:%[3]s -X 'STORE 1 +FLAGS (\Deleted)' --next -sS --cacert %[1]s/cert.pem imaps://127.0.0.1:10993/INBOX --user bob:%[3]s -X EXPUNGE
+Read a message by POP3:
+  curl -sS --cacert %[1]s/cert.pem pop3s://127.0.0.1:10995/1 --user bob:%[3]s
 
 Stop with Ctrl-C.
 `, data, password("alice"), password("bob"))

@@ -3,7 +3,9 @@ package cmd
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -145,10 +147,10 @@ func (i *install) common(name, roles string) string {
 // after that process was killed.
 func TestJoined(t *testing.T) {
 	i := newInstall(t)
-	p := ports(t, 4)
+	p := ports(t, 5)
 	config := i.file("all.yaml", i.common("all", "directory, store, mta, mmp")+fmt.Sprintf(`
 directory: {default_domain: example.test}
-mmp: {imap: {listen: ["127.0.0.1:%d"], listen_tls: []}}
+mmp: {imap: {listen: ["127.0.0.1:%d"], listen_tls: []}, pop3: {listen: ["127.0.0.1:%d"], listen_tls: []}}
 mta: {smtp: {listen: ["127.0.0.1:%d"]}, submission: {listen: ["127.0.0.1:%d"]}, submissions: {listen: ["127.0.0.1:%d"]}}
 `, p...))
 	stop := i.serve(config)
@@ -157,29 +159,64 @@ mta: {smtp: {listen: ["127.0.0.1:%d"]}, submission: {listen: ["127.0.0.1:%d"]}, 
 	stop(syscall.SIGKILL)
 	i.serve(config)
 	i.useCases(config)
+	i.pop3(config, p[1])
 }
 
 // TestSplit runs them with one process for each role, over LDAP, LMTP, IMAP
 // and SMTP with TLS.
 func TestSplit(t *testing.T) {
 	i := newInstall(t)
-	p := ports(t, 7)
+	p := ports(t, 9)
 	ldap, imap, lmtp, front := p[0], p[1], p[2], p[3]
 	service, proxy := i.file("service.secret", "service-password\n"), i.file("proxy.secret", "proxy-password\n")
 	remote := fmt.Sprintf("directory: {default_domain: example.test, url: [\"ldap://localhost:%d\"], starttls: true, ca: %s, bind_dn: \"cn=service,o=mail\", bind_password_file: %s}\n", ldap, i.cert, service)
 	dir := i.file("directory.yaml", i.common("directory", "directory")+fmt.Sprintf(
 		"directory: {default_domain: example.test, listen: {ldap: [\"127.0.0.1:%d\"]}, services: [{dn: \"cn=service,o=mail\", password_file: %s}]}\nmmp: {imap: {listen: [\"127.0.0.1:%d\"]}}\nmta: {submission: {listen: [\"127.0.0.1:%d\"]}}\n", ldap, service, front, p[5]))
 	store := i.file("store.yaml", i.common("store", "store")+remote+fmt.Sprintf(
-		"store: {imap: {listen: [\"127.0.0.1:%d\"]}, lmtp: {listen: [\"127.0.0.1:%d\"]}, proxies: [{name: mmp, secret_file: %s, networks: [127.0.0.0/8]}]}\n", imap, lmtp, proxy))
+		"store: {imap: {listen: [\"127.0.0.1:%d\"]}, pop3: {listen: [\"127.0.0.1:%d\"]}, lmtp: {listen: [\"127.0.0.1:%d\"]}, proxies: [{name: mmp, secret_file: %s, networks: [127.0.0.0/8]}]}\n", imap, p[7], lmtp, proxy))
 	mta := i.file("mta.yaml", i.common("mta", "mta")+remote+fmt.Sprintf(
 		"mta: {smtp: {listen: [\"127.0.0.1:%d\"]}, submission: {listen: [\"127.0.0.1:%d\"]}, submissions: {listen: [\"127.0.0.1:%d\"]}, stores: [{host: localhost, address: \"127.0.0.1:%d\", tls: starttls, ca: %s}]}\n", p[4], p[5], p[6], lmtp, i.cert))
 	mmp := i.file("mmp.yaml", i.common("mmp", "mmp")+remote+fmt.Sprintf(
-		"mmp: {imap: {listen: [\"127.0.0.1:%d\"], listen_tls: []}, stores: [{host: localhost, address: \"127.0.0.1:%d\", tls: starttls, ca: %s, proxy_name: mmp, secret_file: %s}]}\n", front, imap, i.cert, proxy))
+		"mmp: {imap: {listen: [\"127.0.0.1:%d\"], listen_tls: []}, pop3: {listen: [\"127.0.0.1:%d\"], listen_tls: []}, stores: [{host: localhost, address: \"127.0.0.1:%d\", pop3_address: \"127.0.0.1:%d\", tls: starttls, ca: %s, proxy_name: mmp, secret_file: %s}]}\n", front, p[8], imap, p[7], i.cert, proxy))
 	for _, config := range []string{dir, store, mta, mmp} {
 		i.serve(config)
 	}
 	i.run("domain", "add", "example.test", "--config", dir)
 	i.useCases(dir)
+	i.pop3(dir, p[8])
+}
+
+// pop3 logs a new user in by POP3 with STLS.
+func (i *install) pop3(config string, port any) {
+	i.t.Helper()
+	add := i.command("user", "add", "pop@example.test", "--password-stdin", "--config", config)
+	add.Stdin = strings.NewReader("secret\n")
+	if out, err := add.CombinedOutput(); err != nil {
+		i.t.Fatalf("adding a user: %v\n%s", err, out)
+	}
+	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	lines := bufio.NewReader(conn)
+	for _, step := range []struct{ send, want string }{
+		{"", "+OK localhost ready"}, {"STLS\r\n", "+OK begin TLS"}, {"USER pop@example.test\r\nPASS secret\r\nSTAT\r\nQUIT\r\n", "+OK send the password"},
+		{"", "+OK 0 messages (0 octets)"}, {"", "+OK 0 0"}, {"", "+OK bye"},
+	} {
+		if _, err := io.WriteString(conn, step.send); err != nil {
+			i.t.Fatal(err)
+		}
+		line, err := lines.ReadString('\n')
+		if err != nil || strings.TrimRight(line, "\r\n") != step.want {
+			i.t.Fatalf("after %q: %q %v, want %q", step.send, line, err, step.want)
+		}
+		if step.send == "STLS\r\n" {
+			conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
+			lines = bufio.NewReader(conn)
+		}
+	}
 }
 
 // useCases runs mailsrv check, and looks that it left nothing behind.

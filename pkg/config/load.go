@@ -264,6 +264,8 @@ func (c Config) validateListeners(bad report) {
 	tls := c.TLS.Cert != ""
 	lists := map[string]Listeners{
 		"admin.listen": c.Admin.Listen, "directory.listen.ldap": c.Directory.Listen.LDAP, "directory.listen.ldaps": c.Directory.Listen.LDAPS,
+		"store.pop3.listen": c.Store.POP3.Listen, "store.pop3.listen_tls": c.Store.POP3.ListenTLS,
+		"mmp.pop3.listen": c.MMP.POP3.Listen, "mmp.pop3.listen_tls": c.MMP.POP3.ListenTLS,
 		"store.imap.listen": c.Store.IMAP.Listen, "store.imap.listen_tls": c.Store.IMAP.ListenTLS, "store.lmtp.listen": c.Store.LMTP.Listen,
 		"mmp.imap.listen": c.MMP.IMAP.Listen, "mmp.imap.listen_tls": c.MMP.IMAP.ListenTLS, "mta.smtp.listen": c.MTA.SMTP.Listen,
 		"mta.submission.listen": c.MTA.Submission.Listen, "mta.submissions.listen": c.MTA.Submissions.Listen,
@@ -278,7 +280,9 @@ func (c Config) validateListeners(bad report) {
 	needs := map[string]bool{
 		"directory.listen.ldaps": c.Runs(RoleDirectory) && len(c.Directory.Listen.LDAPS) > 0,
 		"store.imap.listen_tls":  c.Runs(RoleStore) && len(c.Store.IMAP.ListenTLS) > 0,
+		"store.pop3.listen_tls":  c.Runs(RoleStore) && len(c.Store.POP3.ListenTLS) > 0,
 		"mmp.imap.listen_tls":    c.Runs(RoleMMP) && len(c.MMP.IMAP.ListenTLS) > 0,
+		"mmp.pop3.listen_tls":    c.Runs(RoleMMP) && len(c.MMP.POP3.ListenTLS) > 0,
 		"mta.submissions.listen": c.Runs(RoleMTA) && len(c.MTA.Submissions.Listen) > 0,
 	}
 	for _, path := range slices.Sorted(maps.Keys(needs)) {
@@ -302,6 +306,9 @@ func (c Config) validateRemotes(bad report) {
 		at := fmt.Sprintf("mmp.stores[%d].", i)
 		if s.Host == "" || !validAddress(s.Address) {
 			bad(at+"address", "a store needs a host and an address host:port")
+		}
+		if s.POP3Address != "" && !validAddress(s.POP3Address) {
+			bad(at+"pop3_address", "%q is no host:port", s.POP3Address)
 		}
 		if !slices.Contains(modes, s.TLS) {
 			bad(at+"tls", "%q is none of none, starttls, implicit", s.TLS)

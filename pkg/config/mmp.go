@@ -3,6 +3,7 @@ package config
 // MMP is the multiplexor role.
 type MMP struct {
 	IMAP        Door       `yaml:"imap"`
+	POP3        Door       `yaml:"pop3"`
 	DefaultHost string     `yaml:"default_host"`
 	Stores      []MMPStore `yaml:"stores"`
 }
@@ -11,6 +12,7 @@ type MMP struct {
 type MMPStore struct {
 	Host          string `yaml:"host"`
 	Address       string `yaml:"address"`
+	POP3Address   string `yaml:"pop3_address"`
 	TLS           string `yaml:"tls"`
 	CA            string `yaml:"ca"`
 	Kind          string `yaml:"kind"`
@@ -20,5 +22,8 @@ type MMPStore struct {
 }
 
 func defaultMMP() MMP {
-	return MMP{IMAP: Door{Listen: Listeners{":143"}, ListenTLS: Listeners{":993"}}}
+	return MMP{
+		IMAP: Door{Listen: Listeners{":143"}, ListenTLS: Listeners{":993"}},
+		POP3: Door{Listen: Listeners{":110"}, ListenTLS: Listeners{":995"}},
+	}
 }

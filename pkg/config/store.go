@@ -6,6 +6,8 @@ import "net/netip"
 type Store struct {
 	Hosts             []string       `yaml:"hosts"`
 	IMAP              Door           `yaml:"imap"`
+	POP3              Door           `yaml:"pop3"`
+	POP3LoginDelay    Duration       `yaml:"pop3_login_delay"`
 	LMTP              LMTP           `yaml:"lmtp"`
 	Proxies           []Proxy        `yaml:"proxies"`
 	ProxyProtocolFrom []netip.Prefix `yaml:"proxy_protocol_from"`

@@ -2,9 +2,11 @@ package daemon
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"mailsrv/pkg/auth"
 	"mailsrv/pkg/config"
@@ -13,15 +15,18 @@ import (
 	"mailsrv/pkg/mail"
 	"mailsrv/pkg/mmp"
 	"mailsrv/pkg/mmp/imapfront"
+	"mailsrv/pkg/mmp/pop3front"
 	"mailsrv/pkg/store"
 	"mailsrv/pkg/store/imapserver"
 	"mailsrv/pkg/store/lmtpserver"
+	"mailsrv/pkg/store/pop3server"
 	"mailsrv/pkg/store/sqlstore"
 )
 
 // storeRole is what other roles of this process need of the store.
 type storeRole struct {
-	backend   *imapserver.Server
+	imap      *imapserver.Server
+	pop3      *pop3server.Server
 	deliverer mail.Deliverer
 }
 
@@ -44,10 +49,33 @@ func (d *daemon) store(ctx context.Context, tree directory.Tree) (*storeRole, er
 	}
 	d.closers = append(d.closers, engine.Close)
 	quota := store.Quota{Bytes: int64(c.Quota.Bytes), Messages: c.Quota.Messages}
-	r := &storeRole{backend: imapserver.New(imapserver.Options{Store: engine, Directory: dir, Quota: quota,
-		MaxMessage: int64(c.MaxMessage), SpoolDir: spool, ID: []string{"name", "mailsrv"}})}
+	r := &storeRole{
+		imap: imapserver.New(imapserver.Options{Store: engine, Directory: dir, Quota: quota,
+			MaxMessage: int64(c.MaxMessage), SpoolDir: spool, ID: []string{"name", "mailsrv"}}),
+		pop3: pop3server.New(pop3server.Options{Store: engine, Directory: dir, LoginDelay: time.Duration(c.POP3LoginDelay)}),
+	}
 	deliverer := store.NewDeliverer(engine, dir, quota)
 	r.deliverer = d.metrics.deliverer("store", deliverer)
+	fronts, err := d.storeFronts(dir, r)
+	if err != nil {
+		return nil, err
+	}
+	lmtp := lmtpserver.New(lmtpserver.Options{Deliverer: deliverer, Hostname: d.cfg.Hostname, TLS: d.tls(), SpoolDir: spool, Log: log})
+	s := stage{role: config.RoleStore}
+	for _, x := range append(fronts, door{name: "lmtp", listen: c.LMTP.Listen, serve: d.onlyFrom(c.LMTP, lmtp.ServeConn)}) {
+		x.options.Total = perDoor
+		if err := d.open(ctx, &s, x); err != nil {
+			return nil, err
+		}
+	}
+	d.stages = append(d.stages, s)
+	return r, nil
+}
+
+// storeFronts are the doors for MMPs on other hosts.
+func (d *daemon) storeFronts(dir directory.Directory, r *storeRole) ([]door, error) {
+	c := d.cfg.Store
+	log := d.log.With("role", "store")
 	var proxies []auth.Proxy
 	for _, p := range c.Proxies {
 		s, err := secret(p.SecretFile)
@@ -56,25 +84,25 @@ func (d *daemon) store(ctx context.Context, tree directory.Tree) (*storeRole, er
 		}
 		proxies = append(proxies, auth.Proxy{Name: p.Name, Secret: s, Networks: p.Networks})
 	}
-	front := imapfront.New(imapfront.Options{FrontOptions: mmp.FrontOptions{
+	o := mmp.FrontOptions{
 		Authenticator: auth.New(auth.Options{Directory: dir, Proxies: proxies, Log: log, Observe: d.metrics.login("store")}),
-		Router:        mmp.NewRouter(mmp.RouterOptions{Local: r.backend, LocalHosts: d.hosts()}),
 		TLS:           d.tls(), Hostname: d.cfg.Hostname, Log: log,
-	}, Capabilities: r.backend.Capabilities})
-	lmtp := lmtpserver.New(lmtpserver.Options{Deliverer: deliverer, Hostname: d.cfg.Hostname, TLS: d.tls(), SpoolDir: spool, Log: log})
-	s := stage{role: config.RoleStore}
-	for _, x := range []door{
-		{name: "store-imap", listen: c.IMAP.Listen, options: listen.Options{ProxyFrom: c.ProxyProtocolFrom, PerIP: imapPerIP}, serve: front.ServeConn},
-		{name: "store-imaps", listen: c.IMAP.ListenTLS, options: listen.Options{ProxyFrom: c.ProxyProtocolFrom, TLS: d.tls("imap"), PerIP: imapPerIP}, serve: front.ServeConn},
-		{name: "lmtp", listen: c.LMTP.Listen, serve: d.onlyFrom(c.LMTP, lmtp.ServeConn)},
-	} {
-		x.options.Total = perDoor
-		if err := d.open(ctx, &s, x); err != nil {
-			return nil, err
-		}
 	}
-	d.stages = append(d.stages, s)
-	return r, nil
+	local := func(b mmp.Backend) mmp.FrontOptions {
+		o.Router = mmp.NewRouter(mmp.RouterOptions{Local: b, LocalHosts: d.hosts()})
+		return o
+	}
+	imap := imapfront.New(imapfront.Options{FrontOptions: local(r.imap), Capabilities: r.imap.Capabilities})
+	pop3 := pop3front.New(pop3front.Options{FrontOptions: local(r.pop3), Capabilities: r.pop3.Capabilities})
+	options := func(tls *tls.Config) listen.Options {
+		return listen.Options{ProxyFrom: c.ProxyProtocolFrom, TLS: tls, PerIP: mailboxPerIP}
+	}
+	return []door{
+		{name: "store-imap", listen: c.IMAP.Listen, options: options(nil), serve: imap.ServeConn},
+		{name: "store-imaps", listen: c.IMAP.ListenTLS, options: options(d.tls("imap")), serve: imap.ServeConn},
+		{name: "store-pop3", listen: c.POP3.Listen, options: options(nil), serve: pop3.ServeConn},
+		{name: "store-pop3s", listen: c.POP3.ListenTLS, options: options(d.tls("pop3")), serve: pop3.ServeConn},
+	}, nil
 }
 
 // onlyFrom turns LMTP clients away that are not configured: whoever speaks

@@ -8,9 +8,9 @@ import (
 
 // Limits of the doors to strangers (hardening.md section 3).
 const (
-	smtpPerIP = 20
-	imapPerIP = 50
-	perDoor   = 1000
+	smtpPerIP    = 20
+	mailboxPerIP = 50
+	perDoor      = 1000
 )
 
 // build makes every role and opens every listener, in the order in which they start.

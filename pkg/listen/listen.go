@@ -252,6 +252,10 @@ func (s *server) drain() {
 // which an MMP passes the session's trace id on.
 const TraceTLV proxyproto.PP2Type = 0xE0
 
+// ServiceTLV is the type of the field with the service that the client of an
+// MMP uses, as directory.Service spells it.
+const ServiceTLV proxyproto.PP2Type = 0xE1
+
 // Proxied is a connection that came with a PROXY header of a trusted peer; its
 // RemoteAddr is the real client's.
 type Proxied struct {
@@ -297,6 +301,9 @@ func ProxiedTLS(c net.Conn) bool {
 
 // ProxiedTrace returns the trace id that a trusted proxy passed on, or "".
 func ProxiedTrace(c net.Conn) string { return string(tlv(c, TraceTLV)) }
+
+// ProxiedService returns the service that a trusted proxy said its client uses, or "".
+func ProxiedService(c net.Conn) string { return string(tlv(c, ServiceTLV)) }
 
 func tlv(c net.Conn, t proxyproto.PP2Type) []byte {
 	p := proxied(c)

@@ -1,7 +1,7 @@
 // Package mmp is the message multiplexor role: it logs a client in and hands
 // the connection to the store where the user's mail lives.
 //
-// The fronts (imapfront, and later pop3front, submitfront) say what may be
+// The fronts (imapfront, pop3front) say what may be
 // said before a login. A Router then chooses the Backend: the door of a store
 // in this process, which takes the connection itself, or relay, which logs in
 // to a store elsewhere and copies bytes.
@@ -36,6 +36,8 @@ type Handover struct {
 	Protocol directory.Service
 	// Tag is the tag of the pending IMAP login command.
 	Tag string
+	// UTF8: the POP3 client asked for UTF-8 before its login (RFC 6856).
+	UTF8 bool
 	// Identity is who logged in.
 	Identity auth.Identity
 	// Client is where the client really is, and whether it came by TLS.
@@ -59,8 +61,10 @@ var ErrUnavailable = errors.New("store unavailable")
 type RefusedError struct {
 	// Unavailable: NO [UNAVAILABLE], try again; else the account may not be used.
 	Unavailable bool
-	Text        string
-	Err         error
+	// Code is a response code that says more, such as LOGIN-DELAY; or empty.
+	Code string
+	Text string
+	Err  error
 }
 
 // Error implements error, with the private cause.

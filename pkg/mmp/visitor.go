@@ -100,6 +100,12 @@ func (o FrontOptions) Receive(ctx context.Context, conn net.Conn, protocol direc
 		}
 		v.Client.Service = protocol.OverTLS()
 	}
+	if v.Client.Peer.IsValid() { // what counts is how the client came to the proxy
+		v.Client.Service = protocol
+		if said := directory.Service(listen.ProxiedService(conn)); said == protocol.OverTLS() || said == "" && listen.ProxiedTLS(conn) {
+			v.Client.Service = protocol.OverTLS()
+		}
+	}
 	v.listen(ctx, nil)
 	return v, nil
 }

@@ -6,222 +6,72 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"slices"
-	"strconv"
-	"strings"
 
 	"mailsrv/pkg/mmp"
-	"mailsrv/pkg/wire/imapwire"
 )
 
-const (
-	// maxLine is the longest line of a store that is read before its OK.
-	maxLine = 8 << 10
-	// maxUntagged is how many untagged lines it may send before each answer.
-	maxUntagged = 100
-)
+// maxLine is the longest line of a store that is read before its OK.
+const maxLine = 8 << 10
 
-// peer is the store, up to the login.
-type peer struct {
-	raw net.Conn
-	r   *bufio.Reader
-	// caps is what the store last said it can do, in upper case; nil: unknown.
-	caps []string
+// peer is a store up to the login, in the words of one protocol.
+type peer interface {
+	// greeting reads the store's first words.
+	greeting() error
+	// startTLS asks for TLS; the caller then calls over with the encrypted
+	// connection.
+	startTLS() error
+	over(conn net.Conn)
+	// authenticate says who the client is and logs in with SASL PLAIN and that
+	// message.
+	authenticate(message []byte, h *mmp.Handover) error
+	// completion is the answer to the client's own login command.
+	completion(h *mmp.Handover) []byte
+	// stream is the connection, with what was read from it beyond the login.
+	stream() *line
 }
 
-func newPeer(conn net.Conn) *peer { return &peer{raw: conn, r: bufio.NewReaderSize(conn, maxLine)} }
+// line reads the lines of a store.
+type line struct {
+	raw net.Conn
+	r   *bufio.Reader
+}
 
-func (p *peer) write(b []byte) error {
-	if _, err := p.raw.Write(b); err != nil {
+func newLine(conn net.Conn) *line { return &line{raw: conn, r: bufio.NewReaderSize(conn, maxLine)} }
+
+func (l *line) stream() *line { return l }
+
+// over goes on over conn; nothing read before is left.
+func (l *line) over(conn net.Conn) { *l = *newLine(conn) }
+
+// bare says that nothing was sent behind an answer in plain text (hardening row S4).
+func (l *line) bare() error {
+	if l.r.Buffered() > 0 {
+		return errors.New("store sent plain text before TLS")
+	}
+	return nil
+}
+
+func (l *line) write(b []byte) error {
+	if _, err := l.raw.Write(b); err != nil {
 		return fmt.Errorf("writing to store: %w", err)
 	}
 	return nil
 }
 
-// read returns the next line as a response, and keeps capabilities.
-func (p *peer) read() (imapwire.Response, error) {
-	line, err := p.r.ReadSlice('\n')
+// readLine returns the next line without its end; it is good until the next read.
+func (l *line) readLine() ([]byte, error) {
+	text, err := l.r.ReadSlice('\n')
 	switch {
 	case errors.Is(err, bufio.ErrBufferFull):
-		return imapwire.Response{}, fmt.Errorf("store sent a line of more than %d octets", maxLine)
+		return nil, fmt.Errorf("store sent a line of more than %d octets", maxLine)
 	case errors.Is(err, io.EOF):
-		return imapwire.Response{}, fmt.Errorf("reading from store: %w", io.ErrUnexpectedEOF)
+		return nil, fmt.Errorf("reading from store: %w", io.ErrUnexpectedEOF)
 	case err != nil:
-		return imapwire.Response{}, fmt.Errorf("reading from store: %w", err)
+		return nil, fmt.Errorf("reading from store: %w", err)
 	}
-	line = line[:len(line)-1]
-	if n := len(line); n > 0 && line[n-1] == '\r' {
-		line = line[:n-1]
+	text = text[:len(text)-1]
+	if n := len(text); n > 0 && text[n-1] == '\r' {
+		text = text[:n-1]
 	}
-	r, err := imapwire.ParseResponse(line)
-	if err != nil {
-		return r, fmt.Errorf("reading from store: %w: %q", err, line[:min(len(line), 80)])
-	}
-	if caps := r.Capabilities(); caps != nil {
-		p.caps = caps
-	}
-	return r, nil
-}
-
-// answer reads up to the tagged response, or a continuation request where one
-// may come.
-func (p *peer) answer(tag string, continuation bool) (imapwire.Response, error) {
-	for range maxUntagged {
-		r, err := p.read()
-		switch {
-		case err != nil:
-			return r, err
-		case r.Tag == tag, r.Tag == "+" && continuation:
-			return r, nil
-		case r.Tag != "*":
-			return r, fmt.Errorf("store answered with tag %q", r.Tag)
-		case r.Name == "BYE":
-			return r, fmt.Errorf("store said BYE %q", r.Text)
-		}
-	}
-	return imapwire.Response{}, errors.New("store sent too many untagged responses")
-}
-
-// greeting demands OK: a store that logs everybody in at once (PREAUTH) does
-// not know whom it serves.
-func (p *peer) greeting() error {
-	r, err := p.read()
-	if err != nil {
-		return err
-	}
-	if r.Tag != "*" || r.Name != "OK" {
-		return fmt.Errorf("store greeted with %s %q", r.Name, r.Text)
-	}
-	return nil
-}
-
-// capability says whether the store can do what; it asks once if need be.
-func (p *peer) capability(what string) (bool, error) {
-	if p.caps == nil {
-		if err := p.write([]byte("c CAPABILITY\r\n")); err != nil {
-			return false, err
-		}
-		r, err := p.answer("c", false)
-		if err != nil {
-			return false, err
-		}
-		if r.Name != "OK" || p.caps == nil {
-			return false, fmt.Errorf("store answered CAPABILITY with %s %q", r.Name, r.Text)
-		}
-	}
-	return slices.Contains(p.caps, what), nil
-}
-
-// startTLS asks for TLS. Bytes sent behind the answer in plain text end it
-// (hardening row S4).
-func (p *peer) startTLS() error {
-	ok, err := p.capability("STARTTLS")
-	if err != nil {
-		return err
-	}
-	if !ok {
-		return errors.New("store offers no STARTTLS")
-	}
-	if err := p.write([]byte("s STARTTLS\r\n")); err != nil {
-		return err
-	}
-	r, err := p.answer("s", false)
-	switch {
-	case err != nil:
-		return err
-	case r.Name != "OK":
-		return fmt.Errorf("store answered STARTTLS with %s %q", r.Name, r.Text)
-	case p.r.Buffered() > 0:
-		return errors.New("store sent plain text after STARTTLS")
-	}
-	return nil
-}
-
-const loginTag = "a"
-
-// authenticate logs in with SASL PLAIN and that message. Afterwards caps holds
-// only what the store said with the login.
-func (p *peer) authenticate(message []byte, h *mmp.Handover) error {
-	plain, err := p.capability("AUTH=PLAIN")
-	if err != nil {
-		return err
-	}
-	if !plain {
-		return errors.New("store offers no AUTH=PLAIN")
-	}
-	var out []byte
-	if slices.Contains(p.caps, "ID") {
-		out = appendID(out, h)
-	}
-	initial := slices.Contains(p.caps, "SASL-IR")
-	p.caps = nil
-	first := []byte(nil)
-	if initial {
-		first = message
-	}
-	if err := p.write(imapwire.AppendAuthenticate(out, loginTag, "PLAIN", first)); err != nil {
-		return err
-	}
-	if len(out) > 0 {
-		if _, err := p.answer(idTag, false); err != nil {
-			return err
-		}
-	}
-	r, err := p.answer(loginTag, !initial)
-	if err == nil && r.Tag == "+" {
-		if err := p.write(imapwire.AppendBase64Line(nil, message)); err != nil {
-			return err
-		}
-		r, err = p.answer(loginTag, false)
-	}
-	if err != nil {
-		return err
-	}
-	if r.Name != "OK" {
-		return refusal(r)
-	}
-	return nil
-}
-
-const idTag = "i"
-
-// appendID says who the client is by ID, in the words that stores know from
-// other proxies. The store must trust us to heed it.
-func appendID(dst []byte, h *mmp.Handover) []byte {
-	dst = append(dst, idTag+` ID ("name" "mailsrv" "x-session-ext-id" "`...)
-	dst = append(append(dst, h.Trace...), `" "x-proxy-ttl" "5"`...)
-	if addr := h.Client.Addr; addr.IsValid() {
-		dst = append(dst, ` "x-originating-ip" "`...)
-		dst = append(dst, addr.Addr().WithZone("").String()...)
-		dst = append(dst, `" "x-originating-port" "`...)
-		dst = strconv.AppendUint(dst, uint64(addr.Port()), 10)
-		dst = append(dst, '"')
-	}
-	return append(dst, ")\r\n"...)
-}
-
-// refusal sorts a store's NO by its code (RFC 5530 §3): only a code that
-// speaks of the account is the user's matter. The proxy's own credentials
-// being wrong is ours, and looks to the user as an outage.
-func refusal(r imapwire.Response) error {
-	err := fmt.Errorf("store refused the login: %s [%s] %q", r.Name, r.Code, r.Text)
-	switch r.Code {
-	case "AUTHORIZATIONFAILED", "EXPIRED", "NOPERM", "CONTACTADMIN", "POLICYDENIED":
-		return &mmp.RefusedError{Text: "This account may not log in", Err: err}
-	}
-	return err
-}
-
-// completion is the answer to the client's own login command.
-func (p *peer) completion(tag string) []byte {
-	if len(p.caps) == 0 || !slices.ContainsFunc(p.caps, func(c string) bool { return strings.HasPrefix(c, "IMAP4") }) {
-		return []byte(tag + " OK Logged in\r\n")
-	}
-	safe := strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' || r == ']' {
-			return -1
-		}
-		return r
-	}, strings.Join(p.caps, " "))
-	return []byte(tag + " OK [CAPABILITY " + safe + "] Logged in\r\n")
+	return text, nil
 }

@@ -28,9 +28,13 @@ const (
 type pipe struct {
 	client, store net.Conn
 	linger        time.Duration
-	border        border
-	clientGone    atomic.Bool
-	sent          int64 // octets to the client
+	// rest is how long the store may be silent, when the server stops, until
+	// the session ends where no border is known.
+	rest       time.Duration
+	tracked    bool // the stream is IMAP's, and border follows it
+	border     border
+	clientGone atomic.Bool
+	sent       int64 // octets to the client
 
 	mu       sync.Mutex
 	stopping bool
@@ -38,7 +42,7 @@ type pipe struct {
 
 // run answers the pending login and copies until either side has ended; it
 // closes both. It returns nil however the client ended.
-func (p *pipe) run(ctx context.Context, st *peer, h *mmp.Handover) error {
+func (p *pipe) run(ctx context.Context, st peer, h *mmp.Handover) error {
 	defer p.store.Close()
 	defer p.client.Close()
 	_ = p.store.SetDeadline(time.Time{})
@@ -85,18 +89,18 @@ func (p *pipe) toStore(readAhead []byte) {
 
 // toClient answers the login and copies what the store says. A session that
 // did not end by the client's will ends with BYE, if no response is cut by it.
-func (p *pipe) toClient(st *peer, h *mmp.Handover) error {
-	first := st.completion(h.Tag)
-	if n := st.r.Buffered(); n > 0 {
-		ahead, _ := st.r.Peek(n)
-		p.border.pass(ahead)
+func (p *pipe) toClient(st peer, h *mmp.Handover) error {
+	first := st.completion(h)
+	if r := st.stream().r; r.Buffered() > 0 {
+		ahead, _ := r.Peek(r.Buffered())
+		p.follow(ahead)
 		first = append(first, ahead...)
 	}
 	if err := p.write(first); err != nil {
 		return nil
 	}
 	reason, err := p.copy()
-	if reason == "" || p.border.bye || p.clientGone.Load() || !p.border.clear() {
+	if reason == "" || p.border.bye || p.clientGone.Load() || !p.atBorder() {
 		return err
 	}
 	_ = p.write([]byte("* BYE " + reason + "\r\n"))
@@ -110,16 +114,19 @@ func (p *pipe) copy() (reason string, err error) {
 	for {
 		n, err := p.store.Read(buf)
 		if n > 0 {
-			p.border.pass(buf[:n])
+			p.follow(buf[:n])
 			if p.write(buf[:n]) != nil {
 				return "", nil
+			}
+			if lingering && !p.tracked {
+				_ = p.store.SetReadDeadline(time.Now().Add(p.rest))
 			}
 		}
 		switch {
 		case err == nil:
-		case errors.Is(err, os.ErrDeadlineExceeded) && p.isStopping() && !lingering && !p.border.clear():
+		case errors.Is(err, os.ErrDeadlineExceeded) && p.isStopping() && !lingering && !p.atBorder():
 			lingering = true // let the response under way end
-			_ = p.store.SetReadDeadline(time.Now().Add(p.linger))
+			_ = p.store.SetReadDeadline(time.Now().Add(p.rest))
 			continue
 		case errors.Is(err, os.ErrDeadlineExceeded) && p.isStopping():
 			return "server is shutting down", nil
@@ -130,11 +137,20 @@ func (p *pipe) copy() (reason string, err error) {
 		default:
 			return "the mailbox became unavailable", fmt.Errorf("reading from store: %w", err)
 		}
-		if lingering && p.border.clear() {
+		if lingering && p.atBorder() {
 			return "server is shutting down", nil
 		}
 	}
 }
+
+func (p *pipe) follow(b []byte) {
+	if p.tracked {
+		p.border.pass(b)
+	}
+}
+
+// atBorder reports whether no response is cut here, as far as that is known.
+func (p *pipe) atBorder() bool { return p.tracked && p.border.clear() }
 
 func (p *pipe) isStopping() bool {
 	p.mu.Lock()

@@ -5,8 +5,8 @@
 // The store may be another mailsrv or a foreign one. Nothing the client wrote
 // is passed to it before the login, and nothing the store wrote is passed to
 // the client before the store has said OK. What follows is copied unread, but
-// for the borders between responses: so that a session whose store dies ends
-// with BYE, and never in the middle of a message.
+// in IMAP for the borders between responses: so that a session whose store dies
+// ends with BYE, and never in the middle of a message. POP3 has no last words.
 package relay
 
 import (
@@ -20,6 +20,8 @@ import (
 
 	"github.com/pires/go-proxyproto"
 
+	"mailsrv/pkg/directory"
+	"mailsrv/pkg/listen"
 	"mailsrv/pkg/mmp"
 )
 
@@ -38,7 +40,9 @@ const (
 
 // Options are one store and how to log in there.
 type Options struct {
-	// Address is host:port of the store's IMAP.
+	// Protocol is directory.ServiceIMAP, or ServicePOP3; empty: IMAP.
+	Protocol directory.Service
+	// Address is host:port of the store's door of that protocol.
 	Address string
 	TLSMode TLSMode
 	// TLS is needed unless TLSMode is None; an empty ServerName becomes
@@ -108,7 +112,10 @@ func (r *Relay) Attach(ctx context.Context, h *mmp.Handover) error {
 	}
 	log.Debug("relaying", "to", r.o.Address)
 	started := time.Now()
-	p := &pipe{client: h.Conn, store: st.raw, linger: r.o.Linger}
+	p := &pipe{client: h.Conn, store: st.stream().raw, linger: r.o.Linger, rest: r.o.Linger, tracked: r.o.Protocol != directory.ServicePOP3}
+	if !p.tracked {
+		p.rest = min(p.rest, time.Second)
+	}
 	err = p.run(ctx, st, h)
 	log.Info("session ended", "to", r.o.Address, "duration", time.Since(started), "bytes", p.sent)
 	if err != nil {
@@ -127,7 +134,7 @@ func unavailable(err error) *mmp.RefusedError {
 
 // connect returns a store that has answered OK to the login. Its time is
 // bounded, and it leaves nothing open when it fails.
-func (r *Relay) connect(ctx context.Context, h *mmp.Handover) (*peer, error) {
+func (r *Relay) connect(ctx context.Context, h *mmp.Handover) (peer, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.o.Timeout)
 	defer cancel()
 	conn, err := r.dial.DialContext(ctx, "tcp", r.o.Address)
@@ -148,7 +155,7 @@ func (r *Relay) connect(ctx context.Context, h *mmp.Handover) (*peer, error) {
 }
 
 // logIn speaks to the store from the PROXY header to the answer to the login.
-func (r *Relay) logIn(ctx context.Context, conn net.Conn, h *mmp.Handover) (*peer, error) {
+func (r *Relay) logIn(ctx context.Context, conn net.Conn, h *mmp.Handover) (peer, error) {
 	if r.o.ProxyV2 {
 		if err := writeProxyHeader(conn, h); err != nil {
 			return nil, err
@@ -161,7 +168,7 @@ func (r *Relay) logIn(ctx context.Context, conn net.Conn, h *mmp.Handover) (*pee
 		}
 		conn = up
 	}
-	st := newPeer(conn)
+	st := r.peer(conn)
 	if err := st.greeting(); err != nil {
 		return nil, err
 	}
@@ -173,12 +180,19 @@ func (r *Relay) logIn(ctx context.Context, conn net.Conn, h *mmp.Handover) (*pee
 		if err != nil {
 			return nil, err
 		}
-		st = newPeer(up) // what the store said in plain text is forgotten
+		st.over(up)
 	}
 	if err := st.authenticate(r.credentials(h), h); err != nil {
 		return nil, err
 	}
 	return st, nil
+}
+
+func (r *Relay) peer(conn net.Conn) peer {
+	if r.o.Protocol == directory.ServicePOP3 {
+		return &pop3Peer{line: newLine(conn)}
+	}
+	return &imapPeer{line: newLine(conn)}
 }
 
 func (r *Relay) secure(ctx context.Context, conn net.Conn) (*tls.Conn, error) {
@@ -201,9 +215,6 @@ func (r *Relay) credentials(h *mmp.Handover) []byte {
 	return []byte(account + "\x00" + r.o.Authcid + "\x00" + r.o.Secret)
 }
 
-// typeTrace is the PROXY TLV that bears our trace id: one of those for private use.
-const typeTrace proxyproto.PP2Type = 0xE0
-
 // writeProxyHeader says who the client is, whether it came by TLS, and the
 // trace id (PROXY protocol version 2).
 func writeProxyHeader(conn net.Conn, h *mmp.Handover) error {
@@ -215,7 +226,7 @@ func writeProxyHeader(conn net.Conn, h *mmp.Handover) error {
 		}
 		header = proxyproto.HeaderProxyFromAddrs(2, net.TCPAddrFromAddrPort(h.Client.Addr), local)
 	}
-	tlvs := []proxyproto.TLV{{Type: typeTrace, Value: []byte(h.Trace)}}
+	tlvs := []proxyproto.TLV{{Type: listen.TraceTLV, Value: []byte(h.Trace)}, {Type: listen.ServiceTLV, Value: []byte(h.Client.Service)}}
 	if h.Client.TLS {
 		// client flags: by TLS; verify: no certificate was asked for.
 		tlvs = append(tlvs, proxyproto.TLV{Type: proxyproto.PP2_TYPE_SSL, Value: []byte{1, 0, 0, 0, 1}})

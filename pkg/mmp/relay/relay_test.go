@@ -19,6 +19,7 @@ import (
 
 	"mailsrv/pkg/auth"
 	"mailsrv/pkg/directory"
+	"mailsrv/pkg/listen"
 	"mailsrv/pkg/mail"
 	"mailsrv/pkg/mmp"
 )
@@ -114,7 +115,7 @@ func attach(t *testing.T, ctx context.Context, o Options, readAhead string) (cli
 		result <- New(o).Attach(ctx, &mmp.Handover{
 			Conn: far, ReadAhead: []byte(readAhead), Protocol: directory.ServiceIMAP, Tag: "t1", Trace: mail.NewTraceID(),
 			Identity: auth.Identity{User: directory.User{UID: "alice", Domain: "example.test"}},
-			Client:   auth.Client{Addr: netip.MustParseAddrPort("192.0.2.7:4711"), TLS: true},
+			Client:   auth.Client{Addr: netip.MustParseAddrPort("192.0.2.7:4711"), TLS: true, Service: directory.ServiceIMAPS},
 		})
 	}()
 	t.Cleanup(func() {
@@ -355,7 +356,8 @@ func TestProxyHeaderAndMasterUser(t *testing.T) {
 			s.t.Errorf("source %s", got)
 		}
 		tlvs, err := header.TLVs()
-		if err != nil || len(tlvs) != 2 || tlvs[0].Type != typeTrace || len(tlvs[0].Value) != 26 || tlvs[1].Type != proxyproto.PP2_TYPE_SSL {
+		if err != nil || len(tlvs) != 3 || tlvs[0].Type != listen.TraceTLV || len(tlvs[0].Value) != 26 ||
+			tlvs[1].Type != listen.ServiceTLV || string(tlvs[1].Value) != "imaps" || tlvs[2].Type != proxyproto.PP2_TYPE_SSL {
 			s.t.Errorf("TLVs %v %v", tlvs, err)
 		}
 		s.send("* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] ready\r\n")
