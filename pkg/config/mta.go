@@ -31,6 +31,7 @@ type MTAStore struct {
 type SmartHost struct {
 	Address      string `yaml:"address"`
 	TLS          string `yaml:"tls"`
+	CA           string `yaml:"ca"`
 	Username     string `yaml:"username"`
 	PasswordFile string `yaml:"password_file"`
 }

@@ -59,9 +59,12 @@ func (d *daemon) remotes() (mta.Remotes, error) {
 	c := d.cfg.MTA
 	o := smtpclient.Options{Hostname: d.cfg.Hostname, Port: c.Port, AllowLoopback: c.AllowLoopback, Resolver: Resolver(d.cfg), Log: d.log.With("role", "mta")}
 	if s := c.SmartHost; s.Address != "" {
+		var err error
+		if o.TLS, err = clientTLS(s.CA, ""); err != nil {
+			return nil, err
+		}
 		o.SmartHost = &smtpclient.SmartHost{Addr: s.Address, TLS: security(s.TLS), Username: s.Username}
 		if s.PasswordFile != "" {
-			var err error
 			if o.SmartHost.Password, err = secret(s.PasswordFile); err != nil {
 				return nil, err
 			}
