@@ -26,9 +26,9 @@ func TestPeerDovecot(t *testing.T) {
 		Name: host, MasterUser: "mmp", MasterSecret: "of-the-mmp",
 		Users: map[string]string{"alice@example.test": "not the one she knows", "bob@example.test": "nor he"},
 	})
-	i := newInstall(t)
-	secret := i.file("master.secret", "of-the-mmp\n")
-	w := i.serveWhole("directory, mta, mmp", map[string]string{
+	w := newWhole(t)
+	secret := w.file("master.secret", "of-the-mmp\n")
+	w.start("directory, mta, mmp", map[string]string{
 		"mmp": fmt.Sprintf("stores: [{host: %s, address: %q, tls: starttls, ca: %s, kind: dovecot, proxy_name: mmp, secret_file: %s}]", host, d.IMAP, d.CA, secret),
 		"mta": fmt.Sprintf("stores: [{host: %s, address: %q, tls: starttls, ca: %s}], queue: {retry: [1s]}", host, d.LMTP, d.CA),
 	})
@@ -38,12 +38,12 @@ func TestPeerDovecot(t *testing.T) {
 
 	t.Run("a wrong password opens no connection", func(t *testing.T) {
 		before := strings.Count(d.Log(), "imap-login")
-		c := w.connect(nil, nil)
+		c := w.connect(t, nil, nil)
 		if err := c.Login("bob@example.test", "nor he").Wait(); code(err) != imap.ResponseCodeAuthenticationFailed {
 			t.Errorf("the answer: %v", err)
 		}
 		from := &net.TCPAddr{IP: net.IPv4(127, 9, 9, 9)}
-		c = w.connect(from, nil)
+		c = w.connect(t, from, nil)
 		if err := c.Login("bob@example.test", bob).Wait(); err != nil {
 			t.Fatal(err)
 		}
@@ -61,7 +61,7 @@ func TestPeerDovecot(t *testing.T) {
 	})
 	t.Run("delivery, IDLE, FETCH", func(t *testing.T) {
 		exists := make(chan uint32, 10)
-		c := w.dialWith("bob@example.test", bob, &imapclient.UnilateralDataHandler{Mailbox: func(m *imapclient.UnilateralDataMailbox) {
+		c := w.dialWith(t, "bob@example.test", bob, &imapclient.UnilateralDataHandler{Mailbox: func(m *imapclient.UnilateralDataMailbox) {
 			if m.NumMessages != nil {
 				exists <- *m.NumMessages
 			}
@@ -74,7 +74,7 @@ func TestPeerDovecot(t *testing.T) {
 			t.Fatal(err)
 		}
 		body := strings.Repeat(".\r\n..\r\ngr\xc3\xbc\xc3\x9fe\r\n", 30_000)
-		if err := w.submit("alice@example.test", alice, "Subject: one\r\n\r\n"+body, "bob@example.test"); err != nil {
+		if err := w.submit(t, "alice@example.test", alice, "Subject: one\r\n\r\n"+body, "bob@example.test"); err != nil {
 			t.Fatal(err)
 		}
 		select {
@@ -92,12 +92,12 @@ func TestPeerDovecot(t *testing.T) {
 		if len(got) != 1 || !strings.HasSuffix(got[0].text, "\r\n\r\n"+body) {
 			t.Errorf("%d messages, or another text", len(got))
 		}
-		if sent := messages(t, w.dial("alice@example.test", alice), "Sent"); len(sent) != 1 || !strings.HasSuffix(sent[0].text, body) {
+		if sent := messages(t, w.dial(t, "alice@example.test", alice), "Sent"); len(sent) != 1 || !strings.HasSuffix(sent[0].text, body) {
 			t.Errorf("%d messages in Sent", len(sent))
 		}
 	})
 	t.Run("APPEND", func(t *testing.T) {
-		c := w.dial("alice@example.test", alice)
+		c := w.dial(t, "alice@example.test", alice)
 		text := "Subject: large\r\n\r\n" + string(bytes.Repeat([]byte("0123456789abcdef0123456789abcdef\r\n"), 60_000))
 		add(t, c, "INBOX", text, imap.FlagFlagged)
 		if got := messages(t, c, "INBOX"); len(got) != 1 || got[0].text != text || got[0].flags != `\flagged` {
@@ -105,22 +105,22 @@ func TestPeerDovecot(t *testing.T) {
 		}
 	})
 	t.Run("a recipient that it does not know", func(t *testing.T) {
-		err := w.submit("alice@example.test", alice, "Subject: x\r\n\r\n", "carol@example.test")
+		err := w.submit(t, "alice@example.test", alice, "Subject: x\r\n\r\n", "carol@example.test")
 		if e, ok := errors.AsType[*smtp.SMTPError](err); !ok || e.Code != 550 || e.EnhancedCode != (smtp.EnhancedCode{5, 1, 1}) {
 			t.Errorf("the answer: %v", err)
 		}
 	})
 	t.Run("while it is down", func(t *testing.T) {
 		d.Stop(t)
-		c := w.connect(nil, nil)
+		c := w.connect(t, nil, nil)
 		if err := c.Login("bob@example.test", bob).Wait(); code(err) != imap.ResponseCodeUnavailable {
 			t.Errorf("the answer to a login: %v", err)
 		}
-		if err := w.submit("alice@example.test", alice, "Subject: later\r\n\r\n", "bob@example.test"); err != nil {
+		if err := w.submit(t, "alice@example.test", alice, "Subject: later\r\n\r\n", "bob@example.test"); err != nil {
 			t.Errorf("mail for the queue: %v", err)
 		}
 		d.Start(t)
-		c = w.dial("bob@example.test", bob)
+		c = w.dial(t, "bob@example.test", bob)
 		peertest.Eventually(t, 10*time.Second, func() error {
 			if n := len(messages(t, c, "INBOX")); n != 2 {
 				return fmt.Errorf("%d messages in INBOX", n)
@@ -140,9 +140,9 @@ func code(err error) imap.ResponseCode {
 }
 
 // submit sends a message through the submission port.
-func (w *whole) submit(login, password, text string, to ...string) error {
-	w.t.Helper()
-	c, err := smtp.DialStartTLS(w.submission, &tls.Config{RootCAs: w.roots(), ServerName: "localhost"})
+func (w *whole) submit(t *testing.T, login, password, text string, to ...string) error {
+	t.Helper()
+	c, err := smtp.DialStartTLS(w.submission, &tls.Config{RootCAs: w.roots(t), ServerName: "localhost"})
 	if err != nil {
 		return err
 	}

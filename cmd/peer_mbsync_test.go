@@ -22,10 +22,11 @@ import (
 // the same to the byte each time.
 func TestPeerMbsync(t *testing.T) {
 	mbsync := peertest.Program(t, "mbsync", "isync")
-	w := newInstall(t).serveWhole(allRoles, nil)
+	w := newWhole(t)
+	w.start(allRoles, nil)
 	w.mailsrv("domain", "add", "example.test")
 	password := w.user("alice@example.test")
-	c := w.dial("alice@example.test", password)
+	c := w.dial(t, "alice@example.test", password)
 	m := &maildir{t: t, dir: filepath.Join(w.dir, "local"), mailbox: "Entw&APw-rfe"}
 	config := w.file("mbsyncrc", fmt.Sprintf(mbsyncConf, w.imaps[strings.LastIndexByte(w.imaps, ':')+1:], password, w.cert, m.dir, w.dir))
 	sync := func() {
