@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"mailsrv/pkg/mail"
+	"mailsrv/pkg/mta"
 )
 
 // Bounds of what the DNS can make us try.
@@ -26,6 +27,8 @@ type hop struct {
 	addr     string // ip:port
 	security Security
 	auth     *SmartHost // log in as it says; nil: do not
+	// protection is what the domain's policy demands; nil: nothing.
+	protection *mta.Protection
 }
 
 // route finds the addresses to try for a domain, best first. Its error is a
@@ -44,6 +47,10 @@ func (c *Client) route(ctx context.Context, domain string) ([]hop, error) {
 	var hops []hop
 	refused := false
 	for _, name := range names {
+		var protection *mta.Protection
+		if protection, err = c.protect(ctx, domain, name); err != nil {
+			continue
+		}
 		var addrs []netip.Addr
 		if addrs, err = c.addresses(ctx, name); err != nil {
 			continue
@@ -53,12 +60,15 @@ func (c *Client) route(ctx context.Context, domain string) ([]hop, error) {
 				refused = true
 				continue
 			}
-			hops = append(hops, hop{name: name, addr: netip.AddrPortFrom(a, uint16(c.o.Port)).String(), security: Opportunistic})
+			hops = append(hops, hop{name: name, addr: netip.AddrPortFrom(a, uint16(c.o.Port)).String(), security: Opportunistic, protection: protection})
 		}
 	}
+	forbidden, isStatus := errors.AsType[*mail.Status](err)
 	switch {
 	case len(hops) > 0:
 		return hops, nil
+	case isStatus:
+		return nil, forbidden
 	case refused:
 		return nil, &mail.Status{Code: 550, Enhanced: [3]int{5, 4, 6}, Text: "the mail host of " + domain + " is this very host"}
 	case err != nil && isNotFound(err) && len(names) == 1 && names[0] == domain:
@@ -68,6 +78,21 @@ func (c *Client) route(ctx context.Context, domain string) ([]hop, error) {
 		return nil, mail.TryLater(4, 4, "the mail host of "+domain+" has no address", err)
 	}
 	return nil, dnsTrouble(domain, err)
+}
+
+// protect asks the policies what host has to prove; the first that demands
+// something decides.
+func (c *Client) protect(ctx context.Context, domain, host string) (*mta.Protection, error) {
+	for _, p := range c.o.Policies {
+		protection, err := p.Protect(ctx, domain, host)
+		if err != nil {
+			return nil, mail.StatusOf(err)
+		}
+		if protection != nil {
+			return protection, nil
+		}
+	}
+	return nil, nil
 }
 
 // exchangers lists the hosts of the domain's MX records by preference, hosts of

@@ -37,7 +37,7 @@ var errHandshake = errors.New("TLS handshake")
 // transient, whatever the host said: it has not seen a message yet.
 func (c *Client) open(ctx context.Context, h hop) (*session, error) {
 	s, err := c.start(ctx, h, true)
-	if errors.Is(err, errHandshake) && h.security == Opportunistic && ctx.Err() == nil {
+	if errors.Is(err, errHandshake) && !h.insists() && ctx.Err() == nil {
 		// RFC 7435 §3: a broken offer of TLS is no reason to keep the mail back.
 		c.o.Log.Info("going on without TLS", "host", h.name, "peer", h.addr, "err", err)
 		s, err = c.start(ctx, h, false)
@@ -108,13 +108,16 @@ func (s *session) hello() error {
 	return nil
 }
 
-// startTLS uses the offer of TLS, if there is one, and insists on it where the
-// relay is ours to know.
+// insists reports whether nothing is said to the hop without verified TLS:
+// where the relay is ours to know, or the domain's policy demands it.
+func (h hop) insists() bool { return h.security != Opportunistic || h.protection != nil }
+
+// startTLS uses the offer of TLS, if there is one.
 func (s *session) startTLS(ctx context.Context, raw net.Conn) error {
-	required := s.hop.security == RequireSTARTTLS
+	required := s.hop.insists()
 	if !s.ext.Has(smtpwire.ExtStartTLS) {
 		if required {
-			return mail.TryLater(7, 10, "the relay "+s.hop.name+" offers no STARTTLS", nil)
+			return mail.TryLater(7, 10, s.hop.name+" offers no STARTTLS, which "+s.hop.demands(), nil)
 		}
 		return nil
 	}
@@ -137,10 +140,21 @@ func (s *session) startTLS(ctx context.Context, raw net.Conn) error {
 	return s.hello()
 }
 
+// demands says who insists on TLS.
+func (h hop) demands() string {
+	if h.protection != nil {
+		return "its domain's policy demands (" + h.protection.By + ")"
+	}
+	return "our configuration demands"
+}
+
 func (s *session) handshake(ctx context.Context, raw net.Conn) error {
 	config := s.o.TLS.Clone()
 	config.ServerName = s.hop.name
-	config.InsecureSkipVerify = s.hop.security == Opportunistic
+	config.InsecureSkipVerify = !s.hop.insists()
+	if p := s.hop.protection; p != nil && p.Verify != nil {
+		config.InsecureSkipVerify, config.VerifyConnection = true, p.Verify
+	}
 	ctx, cancel := context.WithTimeout(ctx, s.o.Timeouts.Connect)
 	defer cancel()
 	conn := tls.Client(raw, config)

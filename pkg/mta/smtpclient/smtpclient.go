@@ -4,8 +4,9 @@
 // It is a client of strangers. Whatever a host answers, however slowly, costs
 // one connection for a bounded time, and what it cannot be understood to have
 // refused for good is tried again later. TLS towards an MX is opportunistic
-// (RFC 7435): it is used if offered, and not verified. It keeps no queue and
-// retries nothing by itself beyond the next address of the same destination.
+// (RFC 7435), used if offered, and not verified, unless a TLSPolicy demands
+// more: then there is no message without. It keeps no queue and retries nothing
+// by itself beyond the next address of the same destination.
 package smtpclient
 
 import (
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"mailsrv/pkg/mail"
+	"mailsrv/pkg/mta"
 )
 
 // Resolver asks the DNS; *net.Resolver is one.
@@ -33,6 +35,9 @@ type Options struct {
 	Resolver Resolver
 	// SmartHost takes all messages, if not nil.
 	SmartHost *SmartHost
+	// Policies are asked, in this order, what an MX has to prove; the first
+	// that demands something decides.
+	Policies []mta.TLSPolicy
 	// Port of an MX; 0: 25.
 	Port int
 	// TLS is the base of each TLS session: roots, versions. nil: Go's defaults.

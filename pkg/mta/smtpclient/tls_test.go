@@ -59,7 +59,7 @@ func TestSmartHostNeedsTLS(t *testing.T) {
 		want                  string
 	}{
 		{"stripped", "relay.test", hello + "S: 250 relay\nC: QUIT\nS: 221 bye", "198.51.100.1", smtpclient.RequireSTARTTLS,
-			"451 4.7.10 the relay relay.test offers no STARTTLS"},
+			"451 4.7.10 relay.test offers no STARTTLS, which our configuration demands"},
 		{"name of another", "other.test", offer + "S: 220 go\n", "198.51.100.1", smtpclient.RequireSTARTTLS, "451 4.4.2 the connection to other.test failed at STARTTLS"},
 		{"password in the clear", "relay.test", plain + "C: QUIT\nS: 221 bye", "198.51.100.1", smtpclient.Opportunistic,
 			"451 4.7.11 will not send a password to relay.test without verified TLS"},
