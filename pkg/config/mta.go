@@ -16,6 +16,7 @@ type MTA struct {
 	MaxRecipients int        `yaml:"max_recipients"`
 	Sent          Sent       `yaml:"sent"`
 	Checks        Checks     `yaml:"checks"`
+	TLSPolicy     TLSPolicy  `yaml:"tls_policy"`
 	Queue         Queue      `yaml:"queue"`
 }
 
@@ -34,6 +35,12 @@ type SmartHost struct {
 	CA           string `yaml:"ca"`
 	Username     string `yaml:"username"`
 	PasswordFile string `yaml:"password_file"`
+}
+
+// TLSPolicy says which of other domains' demands on TLS are kept to.
+type TLSPolicy struct {
+	DANE   bool `yaml:"dane"`
+	MTASTS bool `yaml:"mta_sts"`
 }
 
 // Sent is the server's copy of what a user sends.
@@ -61,6 +68,7 @@ func defaultMTA() MTA {
 		MaxRecipients: 1000,
 		Sent:          Sent{Enabled: true, Mailbox: "Sent"},
 		Checks:        defaultChecks(),
+		TLSPolicy:     TLSPolicy{DANE: true, MTASTS: true},
 		Queue: Queue{
 			Lifetime:       Duration(5 * 24 * time.Hour),
 			DelayWarning:   Duration(4 * time.Hour),

@@ -15,7 +15,9 @@ import (
 	"mailsrv/pkg/listen"
 	"mailsrv/pkg/mail"
 	"mailsrv/pkg/mta"
+	"mailsrv/pkg/mta/dane"
 	"mailsrv/pkg/mta/dkim"
+	"mailsrv/pkg/mta/mtasts"
 	"mailsrv/pkg/mta/queue"
 	"mailsrv/pkg/mta/smtpclient"
 	"mailsrv/pkg/mta/smtpserver"
@@ -70,6 +72,11 @@ func (d *daemon) remotes() (mta.Remotes, error) {
 			}
 		}
 	}
+	policies, err := d.tlsPolicies()
+	if err != nil {
+		return nil, err
+	}
+	o.Policies = policies
 	direct := d.metrics.deliverer("remote", smtpclient.New(o))
 	return func(host string) mail.Deliverer {
 		if host == "" {
@@ -79,6 +86,25 @@ func (d *daemon) remotes() (mta.Remotes, error) {
 		relay.SmartHost = &smtpclient.SmartHost{Addr: host, TLS: smtpclient.Opportunistic}
 		return smtpclient.New(relay)
 	}, nil
+}
+
+// tlsPolicies are what other domains demand; a signed DNS counts before an
+// announcement on the web (RFC 8461 §2).
+func (d *daemon) tlsPolicies() ([]mta.TLSPolicy, error) {
+	c := d.cfg.MTA
+	log := d.log.With("role", "mta")
+	var policies []mta.TLSPolicy
+	if c.TLSPolicy.DANE {
+		policies = append(policies, dane.New(dane.Options{Server: c.DNS, Port: c.Port, Log: log}))
+	}
+	if c.TLSPolicy.MTASTS {
+		sts, err := mtasts.Open(mtasts.Options{Dir: filepath.Join(d.cfg.Data, "mta-sts"), Resolver: Resolver(d.cfg), Log: log})
+		if err != nil {
+			return nil, err
+		}
+		policies = append(policies, sts)
+	}
+	return policies, nil
 }
 
 func security(mode string) smtpclient.Security {

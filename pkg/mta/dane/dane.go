@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"sync"
 	"time"
@@ -24,7 +25,7 @@ import (
 
 // Options of New.
 type Options struct {
-	// Server is the resolver, host:port.
+	// Server is the resolver, host:port; empty: the first of /etc/resolv.conf.
 	Server string
 	// Port of the mail hosts; 0: 25.
 	Port int
@@ -52,6 +53,11 @@ var errBogus = errors.New("no valid answer")
 
 // New returns a Policy.
 func New(o Options) *Policy {
+	if o.Server == "" {
+		if c, err := dns.ClientConfigFromFile("/etc/resolv.conf"); err == nil && len(c.Servers) > 0 {
+			o.Server = net.JoinHostPort(c.Servers[0], c.Port)
+		}
+	}
 	o.Port = cmp.Or(o.Port, 25)
 	o.Timeout = cmp.Or(o.Timeout, 10*time.Second)
 	return &Policy{o: o}
