@@ -16,9 +16,11 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
+	"time"
 
-	_ "modernc.org/sqlite" // registers the driver "sqlite" with database/sql
+	modernc "modernc.org/sqlite" // registers the driver "sqlite" with database/sql
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
@@ -48,6 +50,16 @@ type Options struct {
 	// OnFatal is called once, on its own goroutine, after a commit failed with
 	// an unknown outcome: the process must stop accepting and start again.
 	OnFatal func(error)
+	// BeforeCommit is called on the writer's goroutine before each commit, with
+	// the transaction that is to be committed; nil: not wanted. It may write.
+	BeforeCommit func(*Tx) error
+	// Settled is called on the writer's goroutine after each transaction, with
+	// true once it is durable and before its Writes return; nil: not wanted.
+	Settled func(committed bool)
+	// Reserve is how many bytes of the WAL are laid out on disk when the
+	// database is opened: a commit that overwrites waits for less than one that
+	// makes the file longer.
+	Reserve int
 	// Log gets what the database has to say; nil: nothing.
 	Log *slog.Logger
 }
@@ -58,12 +70,15 @@ type DB struct {
 	pool    *sql.DB // both kinds of connection come from DSNs of their own
 	readers *sql.DB
 	lock    *os.File
-	onFatal func(error)
+	o       Options
 
 	writes chan *write
 	quit   chan struct{}
-	done   chan struct{}
+	done   chan struct{} // the writer has ended
 	once   sync.Once
+	// commits counts what the checkpointer may bring home.
+	commits atomic.Int64
+	checks  sync.WaitGroup
 
 	idle chan *Tx // free readers
 }
@@ -75,16 +90,24 @@ func Open(ctx context.Context, path string, o Options) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", path, err)
 	}
-	db := &DB{path: path, lock: lock, onFatal: o.OnFatal,
+	db := &DB{path: path, lock: lock, o: o,
 		writes: make(chan *write, 256), quit: make(chan struct{}), done: make(chan struct{})}
-	if err := db.open(ctx, o); err != nil {
+	if err := db.open(ctx); err != nil {
 		db.free()
 		return nil, fmt.Errorf("opening %s: %w", path, err)
 	}
 	return db, nil
 }
 
-func (db *DB) open(ctx context.Context, o Options) error {
+func (db *DB) open(ctx context.Context) error {
+	o := db.o
+	// A commit waits for the data and the size of the WAL, not for its times.
+	if _, err := modernc.Fdatasync(true); err != nil && !errors.Is(err, modernc.ErrFdatasyncUnavailable) {
+		return err
+	}
+	if err := reserve(db.path+"-wal", o.Reserve); err != nil {
+		return err
+	}
 	var err error
 	if db.pool, err = sql.Open("sqlite", dsn(db.path, "immediate")); err != nil {
 		return err
@@ -107,7 +130,7 @@ func (db *DB) open(ctx context.Context, o Options) error {
 	if db.readers, err = sql.Open("sqlite", dsn(db.path, "deferred", "query_only(1)")); err != nil {
 		return err
 	}
-	db.readers.SetMaxOpenConns(n)
+	db.readers.SetMaxOpenConns(n + 1) // and the checkpointer's
 	db.idle = make(chan *Tx, n)
 	for range n {
 		r, err := newTx(ctx, db.readers)
@@ -119,7 +142,57 @@ func (db *DB) open(ctx context.Context, o Options) error {
 		}
 		db.idle <- r
 	}
+	checker, err := newTx(ctx, db.readers)
+	if err != nil {
+		return err
+	}
 	go db.writeLoop(writer)
+	db.checks.Go(func() { db.checkpointLoop(checker) })
+	return nil
+}
+
+// checkpointEvery is how often what lies in the WAL is brought home beside the
+// writer, so that the writer seldom has to do it between two commits.
+const checkpointEvery = 2 * time.Second
+
+func (db *DB) checkpointLoop(tx *Tx) {
+	defer tx.close()
+	ticker := time.NewTicker(checkpointEvery)
+	defer ticker.Stop()
+	seen := int64(0)
+	for {
+		select {
+		case <-ticker.C:
+		case <-db.quit:
+			return
+		}
+		if n := db.commits.Load(); n != seen {
+			seen = n
+			var busy, pages, home int
+			if _, err := tx.Get("PRAGMA wal_checkpoint(PASSIVE)", nil, &busy, &pages, &home); err != nil && db.o.Log != nil {
+				db.o.Log.Warn("checkpoint failed", "database", db.path, "err", err)
+			}
+		}
+	}
+}
+
+// reserve fills a WAL that is not there with zeros, which SQLite takes for an
+// empty one.
+func reserve(path string, size int) error {
+	if st, err := os.Stat(path); size <= 0 || err == nil && st.Size() > 0 {
+		return nil
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	zeros := make([]byte, 1<<20)
+	for n := 0; n < size && err == nil; n += len(zeros) {
+		_, err = f.Write(zeros)
+	}
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return errors.Join(fmt.Errorf("reserving %s: %w", path, err), os.Remove(path))
+	}
 	return nil
 }
 
@@ -128,7 +201,7 @@ func (db *DB) open(ctx context.Context, o Options) error {
 func dsn(path, lock string, pragmas ...string) string {
 	v := url.Values{"_txlock": {lock}}
 	for _, p := range append([]string{"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)",
-		"wal_autocheckpoint(4000)", "journal_size_limit(67108864)", "cache_size(-32768)", "temp_store(MEMORY)"}, pragmas...) {
+		"wal_autocheckpoint(8000)", "journal_size_limit(67108864)", "cache_size(-32768)", "temp_store(MEMORY)"}, pragmas...) {
 		v.Add("_pragma", p)
 	}
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + v.Encode()
@@ -209,6 +282,7 @@ func (db *DB) Close() (err error) {
 	db.once.Do(func() {
 		close(db.quit)
 		<-db.done
+		db.checks.Wait()
 		for range cap(db.idle) {
 			(<-db.idle).close()
 		}

@@ -3,11 +3,13 @@ package sqlite
 import (
 	"bufio"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -186,6 +188,60 @@ func TestKilledWriterLosesNothing(t *testing.T) {
 	}
 	if len(acked) < 100 {
 		t.Errorf("only %d writes were acknowledged in all cycles", len(acked))
+	}
+}
+
+// TestHooksFollowTheGroup: what BeforeCommit writes is part of the commit, and
+// Settled hears of each transaction's end, also of one that is run again.
+func TestHooksFollowTheGroup(t *testing.T) {
+	var settled []bool
+	pending := 0
+	db, err := Open(t.Context(), filepath.Join(t.TempDir(), "x.db"), Options{Migrations: schema,
+		BeforeCommit: func(tx *Tx) error {
+			if pending == 0 {
+				return nil
+			}
+			return insert(fmt.Sprint("hook", len(settled)))(tx)
+		},
+		Settled: func(committed bool) { settled, pending = append(settled, committed), 0 },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	pool, err := sql.Open("sqlite", dsn(db.path, "immediate"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	tx, err := newTx(t.Context(), pool) // stands in for the writer, of which nobody knows what it groups
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.close()
+	group := func(fns ...func(*Tx) error) (out []*write) {
+		for _, fn := range fns {
+			out = append(out, &write{ctx: t.Context(), fn: func(tx *Tx) error { pending++; return fn(tx) }})
+		}
+		return out
+	}
+	refused := errors.New("refused")
+	good := group(insert("a"), insert("b"))
+	mixed := group(insert("c"), func(*Tx) error { return refused }, insert("d"))
+	bad := group(func(tx *Tx) error { return errors.Join(insert("e")(tx), refused) })
+	for _, g := range [][]*write{good, mixed, bad} {
+		if err := db.commitGroup(tx, g); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !errors.Is(mixed[1].err, refused) || !errors.Is(bad[0].err, refused) || mixed[0].err != nil || mixed[2].err != nil {
+		t.Errorf("%v %v %v %v", mixed[0].err, mixed[1].err, mixed[2].err, bad[0].err)
+	}
+	if want := []bool{true, false, true, false}; !slices.Equal(settled, want) {
+		t.Errorf("settled %v, want %v", settled, want)
+	}
+	if n := count(t, db); n != 6 { // a, b, c, d and two of the hook
+		t.Errorf("%d rows, want 6", n)
 	}
 }
 

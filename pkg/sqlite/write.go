@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // maxGroup is how many Writes share one commit at the most: it bounds how long
@@ -18,11 +19,12 @@ type write struct {
 }
 
 // Write runs fn in the writer's transaction and returns once the commit that
-// holds it is durable. Writes that wait at the same time share one commit; each
-// runs in a savepoint of its own, so an error of fn undoes its own work alone
-// and comes back to its caller. fn runs on the writer's goroutine: it must be
-// quick, touch nothing but the database and what its caller hands it, and never
-// call Read or Write.
+// holds it is durable. Writes that wait at the same time share one commit; an
+// error of fn undoes its own work alone and comes back to its caller. fn runs
+// on the writer's goroutine: it must be quick, touch nothing but the database
+// and what its caller hands it, and never call Read or Write. It may be run
+// again, after everything that it did to the database was undone, so it begins
+// by clearing what it fills.
 //
 // A ctx that ends before fn began withdraws the Write; later it is carried to
 // its end. ErrFull, ErrFailed, ErrClosed.
@@ -70,9 +72,9 @@ func (db *DB) writeLoop(tx *Tx) {
 			}
 		}
 		if failed == nil {
-			failed = commitGroup(tx, group)
-			if failed != nil && db.onFatal != nil {
-				go db.onFatal(fmt.Errorf("committing to %s: %w", db.path, failed))
+			failed = db.commitGroup(tx, group)
+			if failed != nil && db.o.OnFatal != nil {
+				go db.o.OnFatal(fmt.Errorf("committing to %s: %w", db.path, failed))
 			}
 		} else {
 			for _, w := range group {
@@ -87,38 +89,88 @@ func (db *DB) writeLoop(tx *Tx) {
 
 // commitGroup runs a group in one transaction and sets each write's error. It
 // returns an error only if the outcome of the commit is unknown.
-func commitGroup(tx *Tx, group []*write) error {
+//
+// Writes seldom fail, and savepoints are not for nothing: the group runs
+// without them first, and once more with them if one of several failed.
+func (db *DB) commitGroup(tx *Tx, group []*write) error {
+	committed := false
+	if db.o.Settled != nil {
+		defer func() { db.o.Settled(committed) }()
+	}
+	again, err := db.tryGroup(tx, group, false)
+	if again {
+		if db.o.Settled != nil {
+			db.o.Settled(false)
+		}
+		_, err = db.tryGroup(tx, group, true)
+	}
+	committed = err == nil && slices.ContainsFunc(group, func(w *write) bool { return w.err == nil })
+	if committed {
+		db.commits.Add(1)
+	}
+	return err
+}
+
+// tryGroup runs a group in one transaction, each write in a savepoint of its
+// own if alone is set. again says that all is undone since a write failed that
+// shared its transaction.
+func (db *DB) tryGroup(tx *Tx, group []*write, alone bool) (again bool, err error) {
 	if _, _, err := tx.Exec("BEGIN IMMEDIATE"); err != nil {
-		return failAll(group, fmt.Errorf("beginning transaction: %w", err), nil)
+		return false, failAll(group, fmt.Errorf("beginning transaction: %w", err), nil)
 	}
 	for _, w := range group {
 		if w.err = w.ctx.Err(); w.err != nil {
 			continue
 		}
-		if _, _, err := tx.Exec("SAVEPOINT w"); err != nil {
-			return rollback(tx, group, err)
-		}
-		if w.err = guard(tx, w.fn); w.err != nil {
-			if err := w.err; isFull(err) {
-				w.err = nil // set again, for the whole group
-				return rollback(tx, group, err)
+		if alone {
+			if err := runAlone(tx, w); err != nil {
+				return false, rollback(tx, group, err)
 			}
-			if _, _, err := tx.Exec("ROLLBACK TO w"); err != nil {
-				return rollback(tx, group, errors.Join(w.err, err))
-			}
+			continue
 		}
-		if _, _, err := tx.Exec("RELEASE w"); err != nil {
-			return rollback(tx, group, err)
+		if w.err = guard(tx, w.fn); w.err == nil {
+			continue
+		}
+		if len(group) == 1 || isFull(w.err) {
+			err := w.err
+			w.err = nil // set again, for the whole group
+			return false, rollback(tx, group, err)
+		}
+		_, _, err := tx.Exec("ROLLBACK")
+		return err == nil, failAll(group, err, err)
+	}
+	if db.o.BeforeCommit != nil {
+		if err := guard(tx, db.o.BeforeCommit); err != nil {
+			return false, rollback(tx, group, err)
 		}
 	}
 	if _, _, err := tx.Exec("COMMIT"); err != nil {
 		if isFull(err) {
-			return rollback(tx, group, err)
+			return false, rollback(tx, group, err)
 		}
 		_, _, _ = tx.Exec("ROLLBACK")
-		return failAll(group, err, err)
+		return false, failAll(group, err, err)
 	}
-	return nil
+	return false, nil
+}
+
+// runAlone runs a write in a savepoint and sets its error. It returns one only
+// if the whole transaction has to be undone.
+func runAlone(tx *Tx, w *write) error {
+	if _, _, err := tx.Exec("SAVEPOINT w"); err != nil {
+		return err
+	}
+	if w.err = guard(tx, w.fn); w.err != nil {
+		if err := w.err; isFull(err) {
+			w.err = nil // set again, for the whole group
+			return err
+		}
+		if _, _, err := tx.Exec("ROLLBACK TO w"); err != nil {
+			return errors.Join(w.err, err)
+		}
+	}
+	_, _, err := tx.Exec("RELEASE w")
+	return err
 }
 
 // rollback undoes a group before its commit. A disk that is full, and an

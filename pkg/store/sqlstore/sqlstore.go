@@ -36,6 +36,8 @@ type Options struct {
 	InlineLimit int64
 	// Mailboxes are made in every new account, beside INBOX.
 	Mailboxes []store.MailboxEntry
+	// Reserve: see sqlite.Options.
+	Reserve int
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
 	// OnFatal: see sqlite.Options.
@@ -150,7 +152,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("opening store: %w", err)
 	}
-	db, err := sqlite.Open(ctx, filepath.Join(o.Dir, "store.db"), sqlite.Options{Migrations: schema(), OnFatal: o.OnFatal, Log: o.Log})
+	db, err := sqlite.Open(ctx, filepath.Join(o.Dir, "store.db"), sqlite.Options{Migrations: schema(), OnFatal: o.OnFatal, Log: o.Log, Reserve: o.Reserve})
 	if err != nil {
 		return nil, fmt.Errorf("opening store: %w", err)
 	}

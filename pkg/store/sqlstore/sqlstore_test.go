@@ -8,11 +8,9 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"mailsrv/pkg/mail"
 	"mailsrv/pkg/store"
 	"mailsrv/pkg/store/storetest"
 )
@@ -117,34 +115,5 @@ func TestKilledStoreKeepsItsWord(t *testing.T) {
 	}
 	if len(kept) < 30 {
 		t.Errorf("only %d acknowledged", len(kept))
-	}
-}
-
-func BenchmarkDeliver(b *testing.B) {
-	for _, n := range []int{1, 10, 50} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			s := openStore(b, b.TempDir())
-			var wg sync.WaitGroup
-			next := make(chan int)
-			text := strings.Repeat("x", 76) + "\r\n"
-			body := mail.Bytes(string(storetest.Message("b@x", "bench")) + strings.Repeat(text, 50))
-			for range n {
-				wg.Go(func() {
-					for i := range next {
-						target := []store.Target{{Account: fmt.Sprintf("u%d@x", i%50), Quota: store.NoQuota()}}
-						own := append(mail.Bytes(fmt.Sprintf("X-Number: %d\r\n", i)), body...)
-						if err := s.Deliver(b.Context(), mail.NewTraceID(), own, target)[0]; err != nil {
-							b.Error(err)
-						}
-					}
-				})
-			}
-			for i := range b.N {
-				next <- i
-			}
-			close(next)
-			wg.Wait()
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "deliveries/s")
-		})
 	}
 }
