@@ -133,7 +133,7 @@ func View(c config.Config) (directory.ViewOptions, error) {
 }
 
 // directory is the mail view of tree for one role, which is counted.
-func (d *daemon) directory(tree directory.Tree, role config.Role) (directory.Directory, error) {
+func (d *daemon) directory(tree directory.Tree, role config.Role) (*observed, error) {
 	o, err := View(d.cfg)
 	if err != nil {
 		return nil, fmt.Errorf("reading directory.suffix: %w", err)

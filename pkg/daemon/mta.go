@@ -151,13 +151,16 @@ func (d *daemon) mta(ctx context.Context, tree directory.Tree, st *storeRole) er
 	if err != nil {
 		return err
 	}
-	resolver := &mta.Resolver{Directory: dir, Hosts: d.hosts()}
+	resolver := &mta.Resolver{Directory: dir, Lists: dir, Hosts: d.hosts(), HasStore: func(host string) bool {
+		_, err := stores(host)
+		return err == nil
+	}}
 	backoff := make([]time.Duration, len(c.Queue.Retry))
 	for i, r := range c.Queue.Retry {
 		backoff[i] = time.Duration(r)
 	}
 	q, err := queue.Open(ctx, queue.Options{
-		Dir: filepath.Join(d.cfg.Data, "queue"), Next: mta.NewRouter(resolver, stores, remotes), Destination: mta.Destination, Hostname: d.cfg.Hostname,
+		Dir: filepath.Join(d.cfg.Data, "queue"), Next: mta.NewRouter(resolver, mta.Ways{Stores: stores, Remotes: remotes}), Destination: mta.Destination, Hostname: d.cfg.Hostname,
 		Lifetime: time.Duration(c.Queue.Lifetime), DelayWarning: time.Duration(c.Queue.DelayWarning), Backoff: backoff,
 		MaxConcurrent: c.Queue.Concurrency, MaxPerDestination: c.Queue.PerDestination, OnFatal: d.onFatal, Log: log,
 	})

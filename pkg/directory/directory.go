@@ -128,8 +128,10 @@ type User struct {
 	MailHost string
 	// MessageStore is the partition's nickname on that host.
 	MessageStore string
-	// RoutingAddress replaces all other delivery if it is not zero.
+	// RoutingAddress replaces all other delivery if it is not zero; with a
+	// RoutingHost ("@host:address") the mail goes to that host.
 	RoutingAddress mail.Address
+	RoutingHost    string
 	// DeliveryOptions are mailbox, forward, autoreply, program, hold, ...; if
 	// the entry has none, "mailbox" alone.
 	DeliveryOptions []string

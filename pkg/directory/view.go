@@ -264,7 +264,7 @@ func parseUser(e Entry, d Domain) User {
 		ServiceAccess:   [2]string{e.Value("mailAllowedServiceAccess"), d.ServiceAccess},
 	}
 	u.Mail, _ = mail.ParseAddress(e.Value("mail"))
-	u.RoutingAddress, _ = mail.ParseAddress(e.Value("mailRoutingAddress"))
+	u.RoutingAddress, u.RoutingHost = parseRouting(e.Value("mailRoutingAddress"))
 	if blocks, err := strconv.ParseInt(e.Value("mailMsgMaxBlocks"), 10, 40); err == nil {
 		u.MaxMessage = blocks << 10 // MTA blocks of 1 KiB
 	}
@@ -311,6 +311,19 @@ func searches(values []string) (out []MemberURL) {
 		}
 	}
 	return out
+}
+
+// parseRouting reads an address, or "@host:address".
+func parseRouting(v string) (mail.Address, string) {
+	var host string
+	if rest, ok := strings.CutPrefix(v, "@"); ok {
+		host, v, _ = strings.Cut(rest, ":")
+	}
+	a, err := mail.ParseAddress(v)
+	if err != nil {
+		return mail.Address{}, ""
+	}
+	return a, strings.ToLower(host)
 }
 
 // parseQuota reads bytes or messages with K, M or G; absent is the system's default.

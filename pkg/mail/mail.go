@@ -51,9 +51,33 @@ type Envelope struct {
 	SMTPUTF8 bool
 	// EightBit says the body was declared BODY=8BITMIME (RFC 6152).
 	EightBit bool
+	// Proof says what vouches for From: nobody hears a report about a message
+	// that somebody may have sent in another's name.
+	Proof Proof
 	// Ret is FULL, HDRS or empty, and EnvID the xtext-decoded ENVID (RFC 3461 §4.3, §4.4).
 	Ret, EnvID string
 }
+
+// Proof is what is known about a reverse-path. The numbers are on disk.
+type Proof int
+
+// The proofs, the stronger the higher.
+const (
+	Unproven     Proof = iota
+	DomainProven       // its domain vouches for the client (SPF), or the client is on this host
+	LoggedIn           // it belongs to the user who submitted the message
+)
+
+// Moderation is how far a message to a moderated group has come. The numbers
+// are on disk.
+type Moderation int
+
+// The stages of moderation.
+const (
+	Unmoderated Moderation = iota
+	Awaiting               // a moderator's word; the queue holds it
+	Approved
+)
 
 // Recipient is one forward-path and how to treat it.
 type Recipient struct {
@@ -61,6 +85,11 @@ type Recipient struct {
 	// Mailbox names the mailbox of a final delivery, UTF-8 with "/" between
 	// levels; empty is INBOX.
 	Mailbox string
+	// Action names what takes the message in the place of a mailbox, in a final
+	// delivery: automatic replies, a program; empty: nothing does.
+	Action string
+	// Moderation counts where Address is a moderated group.
+	Moderation Moderation
 	// Flags are set on a final delivery, as IMAP writes them: `\Seen`, `$Forwarded`.
 	Flags []string
 	// SentCopy marks the sender's own copy of a submission: a store that

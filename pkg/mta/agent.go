@@ -59,7 +59,7 @@ type Outcome struct {
 type Agent struct {
 	o      Options
 	checks []Check
-	out    outlets
+	ways   Ways
 	now    func() time.Time
 }
 
@@ -69,8 +69,8 @@ var _ Intake = (*Agent)(nil)
 func New(o Options) *Agent {
 	o.MaxSize = cmp.Or(o.MaxSize, 50<<20)
 	o.MaxRecipients = cmp.Or(o.MaxRecipients, 1000)
-	own := []Check{limits{size: o.MaxSize, recipients: o.MaxRecipients}, form{}, ownership{o.Resolver.Directory}}
-	return &Agent{o: o, checks: append(own, o.Checks...), out: outlets{stores: o.Stores}, now: time.Now}
+	own := []Check{limits{size: o.MaxSize, recipients: o.MaxRecipients}, form{}, ownership{o.Resolver}}
+	return &Agent{o: o, checks: append(own, o.Checks...), ways: Ways{Stores: o.Stores}, now: time.Now}
 }
 
 // MaxSize is the largest message in bytes, for the door to announce.
@@ -88,7 +88,8 @@ func (a *Agent) Begin(ctx context.Context, s *Session, m Sender) (Transaction, e
 		t.log.Info("sender refused", "err", err)
 		return nil, err
 	}
-	t.resolution = a.o.Resolver.Begin(t.log)
+	t.canonical = canonical(&t.evidence)
+	t.resolution = a.o.Resolver.Begin(Poster{From: t.evidence.Sender.From, Proof: proofOf(&t.evidence), Size: m.Size}, t.log)
 	return t, nil
 }
 

@@ -8,15 +8,17 @@ import (
 )
 
 // amended is a message with a new beginning: head, then what the original
-// holds from byte skip on. The original is not copied.
+// holds from byte skip on, then tail. The original is not copied.
 type amended struct {
-	head     []byte
-	original mail.Body
-	skip     int64
+	head, tail []byte
+	original   mail.Body
+	skip       int64
 }
 
 // Size implements mail.Body.
-func (a *amended) Size() int64 { return int64(len(a.head)) + a.original.Size() - a.skip }
+func (a *amended) Size() int64 {
+	return int64(len(a.head)+len(a.tail)) + a.original.Size() - a.skip
+}
 
 // Open implements mail.Body.
 func (a *amended) Open() (io.ReadCloser, error) {
@@ -31,7 +33,7 @@ func (a *amended) Open() (io.ReadCloser, error) {
 	return struct {
 		io.Reader
 		io.Closer
-	}{io.MultiReader(bytes.NewReader(a.head), rc), rc}, nil
+	}{io.MultiReader(bytes.NewReader(a.head), rc, bytes.NewReader(a.tail)), rc}, nil
 }
 
 func skipBytes(r io.Reader, n int64) error {

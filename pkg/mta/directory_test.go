@@ -57,7 +57,7 @@ func (p *people) Recipient(_ context.Context, a mail.Address) (directory.Recipie
 			}
 		}
 		for _, g := range p.groups {
-			if g.Mail.Key() == want {
+			if g.Mail.Key() == want || slices.ContainsFunc(g.Alternates, func(a mail.Address) bool { return a.Key() == want }) {
 				return directory.Recipient{Group: g}, nil
 			}
 		}

@@ -11,6 +11,9 @@ import (
 	"mailsrv/pkg/mime"
 )
 
+// approvedField holds the password of a list.
+const approvedField = "Approved"
+
 // maxHeader bounds the header block of a message, in bytes.
 const maxHeader = 1 << 20
 
@@ -28,6 +31,8 @@ type Header struct {
 	// MessageID is as written, or empty.
 	MessageID string
 	HasDate   bool
+	// Approved is the password of a list, if the message brings one.
+	Approved string
 }
 
 // readHeader reads the header of body; its error is a *mail.Status, or of the
@@ -55,6 +60,8 @@ func readHeader(body mail.Body) (*Header, error) {
 			h.Received++
 		case f.Is("Message-ID"):
 			h.MessageID = f.Value()
+		case f.Is(approvedField):
+			h.Approved = f.Value()
 		case f.Is("Date"):
 			h.HasDate = true
 		}

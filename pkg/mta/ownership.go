@@ -2,7 +2,7 @@ package mta
 
 import (
 	"context"
-	"errors"
+	"slices"
 	"strings"
 
 	"mailsrv/pkg/directory"
@@ -10,9 +10,10 @@ import (
 )
 
 // ownership binds a submission to its login: the reverse-path and the From
-// field must be addresses of the user (RFC 6409 §6.1).
+// field must be addresses of the user, or of a group that he owns or is named
+// in as one who may write (RFC 6409 §6.1).
 type ownership struct {
-	directory directory.Directory
+	resolver *Resolver
 }
 
 // Check implements Check.
@@ -48,26 +49,36 @@ func (o ownership) Check(ctx context.Context, at Stage, e *Evidence) error {
 }
 
 // owned returns nil if a, with or without its +detail, leads to the user: as
-// one of the entry's own addresses, or by what else the directory makes of it
-// (an alias of the domain, "@domain").
+// one of the entry's own addresses, by what else the directory makes of it (an
+// alias of the domain, "@domain"), or by a group.
 func (o ownership) owned(ctx context.Context, u *directory.User, a mail.Address, refusal string) error {
-	base, _, sub := strings.Cut(a.Local, "+")
-	plain := mail.Address{Local: base, Domain: a.Domain}
-	if owns(u, a) || sub && owns(u, plain) {
+	if owns(u, a) {
 		return nil
 	}
 	candidates := []mail.Address{a}
-	if sub && base != "" {
-		candidates = append(candidates, plain)
+	if base, _, sub := strings.Cut(a.Local, "+"); sub && base != "" {
+		candidates = append(candidates, mail.Address{Local: base, Domain: a.Domain})
 	}
+	rs := o.resolver.Again(Poster{From: u.Mail})
 	for _, c := range candidates {
-		r, err := o.directory.Recipient(ctx, c)
+		r, err := rs.holder(ctx, c)
 		switch {
-		case err == nil && r.User != nil && r.User.DN.Equal(u.DN):
+		case err != nil:
+			return err
+		case r.User != nil && r.User.DN.Equal(u.DN), r.Group != nil && maySendAs(u, r.Group):
 			return nil
-		case err != nil && !errors.Is(err, directory.ErrNotFound):
-			return outage(err)
 		}
 	}
 	return mail.Refuse(7, 1, refusal)
+}
+
+// maySendAs reports whether the user is an owner of the group, or named among
+// those who may write to it. To be a member is not enough.
+func maySendAs(u *directory.User, g *directory.Group) bool {
+	if slices.ContainsFunc(g.Owners, u.DN.Equal) {
+		return true
+	}
+	return slices.ContainsFunc(g.Posting.Allowed, func(p directory.Party) bool {
+		return !p.DN.IsRoot() && p.DN.Equal(u.DN) || !p.Address.IsNull() && owns(u, p.Address)
+	})
 }

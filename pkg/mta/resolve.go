@@ -3,7 +3,6 @@ package mta
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -20,7 +19,7 @@ const (
 // Plan is what becomes of one forward-path.
 type Plan struct {
 	// Decision is about the domain of the forward-path itself.
-	Decision Decision
+	Decision DomainDecision
 	// Targets are the places it goes to, each once; none with a nil error of
 	// Resolve means that the entry asks for no delivery.
 	Targets []Target
@@ -28,9 +27,11 @@ type Plan struct {
 	Steps []Step
 }
 
-// Step is one turn of a resolution: what this address or DN was found to be.
+// Step is one turn of a resolution: what this address or DN was found to be,
+// and the attribute that said so; the zero Fact where none did.
 type Step struct {
 	Subject, Finding string
+	Fact             directory.Fact
 }
 
 // Resolve says what becomes of the forward-path in r, whose Mailbox must be
@@ -66,15 +67,17 @@ type walk struct {
 	discard bool // an entry asked for no delivery
 }
 
-// scope is what the groups on the way lay upon the targets below them.
+// scope is what the entries on the way lay upon the targets below them.
 type scope struct {
 	hops       int
-	sender     mail.Address
+	sender     mail.Address // of a group's errors-to
+	domain     string       // of the last entry that led on
+	edit       *directory.Edit
 	maxMessage int64
 }
 
-func (w *walk) step(subject, finding string) {
-	w.plan.Steps = append(w.plan.Steps, Step{Subject: subject, Finding: finding})
+func (w *walk) step(subject, finding string, f directory.Fact) {
+	w.plan.Steps = append(w.plan.Steps, Step{Subject: subject, Finding: finding, Fact: f})
 }
 
 // address walks a forward-path, or an address that an entry leads to.
@@ -88,14 +91,16 @@ func (w *walk) address(ctx context.Context, a mail.Address, s scope) error {
 	}
 	switch d.Kind {
 	case External:
-		w.step(a.String(), "external")
-		return w.add(Target{Via: ViaMX, Recipient: mail.Recipient{Address: a}}, s)
+		w.step(a.String(), "external", directory.Fact{})
+		return w.external(ctx, a, s)
 	case Relayed:
-		w.step(a.String(), "relayed to "+d.Domain.RoutingHosts[0])
+		w.step(a.String(), "relayed to "+d.Domain.RoutingHosts[0], d.Domain.About(directory.AboutHosts))
 		return w.add(Target{Via: ViaMX, Host: d.Domain.RoutingHosts[0], Recipient: mail.Recipient{Address: a}}, s)
+	case AliasOf:
+		w.step(a.String(), "the domain is an alias of "+d.Domain.Name, d.Domain.About(directory.AboutAlias))
 	}
 	if err := statusOf(d.Domain.Status); err != nil {
-		w.step(a.String(), "domain is "+string(d.Domain.Status))
+		w.step(a.String(), "domain is "+string(d.Domain.Status), d.Domain.About(directory.AboutStatus))
 		return w.later(a, err, s)
 	}
 	entry, err := w.lookup(ctx, a)
@@ -106,6 +111,28 @@ func (w *walk) address(ctx context.Context, a mail.Address, s scope) error {
 		return outage(err)
 	}
 	return w.entry(ctx, entry, a, s)
+}
+
+// external adds an address of somebody else's domain, by its transport.
+func (w *walk) external(ctx context.Context, a mail.Address, s scope) error {
+	target := Target{Via: ViaMX, Recipient: mail.Recipient{Address: a}}
+	if t, ok := w.rs.r.transport(w.rs.poster.From, a); ok {
+		w.step(a.String(), "transport "+t.Name, directory.Fact{})
+		if !t.Address.IsNull() && t.Address.Key() != a.Key() {
+			return w.address(ctx, t.Address, s)
+		}
+		target.Via, target.Host = ViaTransport, t.Name
+	}
+	if s.sender.IsNull() && s.domain != "" {
+		from := w.rs.poster.From
+		if d, err := w.rs.Domain(ctx, from.Domain); err != nil && !from.IsNull() {
+			return err
+		} else if rewritten, ok := w.rs.r.SRS.Forward(from, s.domain); ok && d.Kind == External {
+			w.step(a.String(), "forwarded in the name of "+rewritten.String(), directory.Fact{})
+			s.sender = rewritten
+		}
+	}
+	return w.add(target, s)
 }
 
 // lookup finds the entry of an address: by the whole address, then without
@@ -127,27 +154,33 @@ func (w *walk) lookup(ctx context.Context, a mail.Address) (directory.Recipient,
 // it was found by "@domain". (A Recipient search has matched the domain.)
 func hasLocal(r directory.Recipient, local string) bool {
 	same := func(a mail.Address) bool { return strings.EqualFold(a.Local, local) }
-	if r.Group != nil {
-		return same(r.Group.Mail)
-	}
-	return same(r.User.Mail) || slices.ContainsFunc(r.User.Alternates, same) || slices.ContainsFunc(r.User.Equivalents, same)
+	return slices.ContainsFunc(addressesOf(r), same)
 }
 
 // nobody deals with an address of our domains that no entry has.
 func (w *walk) nobody(ctx context.Context, a mail.Address, d directory.Domain, s scope) error {
+	sender, found, err := w.rs.r.SRS.Reverse(a)
 	post := w.rs.r.Postmaster
 	switch {
+	case found && err == nil && w.rs.poster.From.IsNull():
+		w.step(a.String(), "a bounce for "+sender.String(), directory.Fact{})
+		s.domain = ""
+		return w.address(ctx, sender, s)
+	case found:
+		w.step(a.String(), "no bounce, or not for us", directory.Fact{})
+		return mail.Refuse(1, 1, "no such user here")
 	case !d.CatchAll.IsNull() && d.CatchAll.Key() != a.Key():
-		w.step(a.String(), "unknown local user, catch-all")
+		w.step(a.String(), "unknown local user, catch-all", d.About(directory.AboutCatchAll))
+		s.domain = d.Name
 		return w.address(ctx, d.CatchAll, s)
 	case d.SmartHost != "":
-		w.step(a.String(), "unknown local user, smart host "+d.SmartHost)
+		w.step(a.String(), "unknown local user, smart host "+d.SmartHost, d.About(directory.AboutSmartHost))
 		return w.add(Target{Via: ViaMX, Host: d.SmartHost, Recipient: mail.Recipient{Address: a}}, s)
 	case strings.EqualFold(a.Local, "postmaster") && !post.IsNull() && post.Key() != a.Key():
-		w.step(a.String(), "postmaster")
+		w.step(a.String(), "postmaster", directory.Fact{})
 		return w.address(ctx, post, s)
 	}
-	w.step(a.String(), "unknown local user")
+	w.step(a.String(), "unknown local user", directory.Fact{})
 	return mail.Refuse(1, 1, "no such user here")
 }
 
@@ -163,107 +196,11 @@ func (w *walk) enter(dn directory.DN) bool {
 	n := dn.Normal()
 	if w.visited[n] {
 		w.looped = true
-		w.step(dn.String(), "met before")
+		w.step(dn.String(), "met before", directory.Fact{})
 		return false
 	}
 	w.visited[n] = true
 	return true
-}
-
-// user walks a user's entry, reached as a.
-func (w *walk) user(ctx context.Context, u *directory.User, a mail.Address, s scope) error {
-	if !w.enter(u.DN) {
-		return nil
-	}
-	if err := statusOf(u.Status); err != nil {
-		w.step(a.String(), "user is "+string(u.Status))
-		return w.later(a, err, s)
-	}
-	if !u.RoutingAddress.IsNull() {
-		w.step(a.String(), "routed to "+u.RoutingAddress.String())
-		return w.address(ctx, u.RoutingAddress, s)
-	}
-	if u.MaxMessage > 0 && (s.maxMessage == 0 || u.MaxMessage < s.maxMessage) {
-		s.maxMessage = u.MaxMessage
-	}
-	forward, keep := w.options(u, a)
-	if slices.Contains(u.DeliveryOptions, "hold") {
-		return w.later(a, statusOf(directory.Hold), s)
-	}
-	if keep {
-		if err := w.mailbox(ctx, u, a, s); err != nil {
-			return err
-		}
-	}
-	for _, to := range forward {
-		w.step(a.String(), "forwarded to "+to.String())
-		if err := w.address(ctx, to, s); err != nil {
-			if !mail.IsPermanent(err) {
-				return err
-			}
-			w.step(to.String(), "refused: "+mail.StatusOf(err).Text)
-		}
-	}
-	return nil
-}
-
-// options reads the delivery options: where to forward to, and whether the
-// user's own mailbox gets a copy. A user who forwards to himself means his
-// mailbox; one whose options we can follow none of keeps his mail there too.
-func (w *walk) options(u *directory.User, a mail.Address) (forward []mail.Address, keep bool) {
-	if len(u.DeliveryOptions) == 0 {
-		return nil, true
-	}
-	for _, option := range u.DeliveryOptions {
-		switch option {
-		case "mailbox", "native", "unix":
-			keep = true
-		case "forward":
-			for _, to := range u.ForwardTo {
-				if owns(u, to) {
-					keep = true
-				} else {
-					forward = append(forward, to)
-				}
-			}
-		case "nomail":
-			w.discard = true
-		case "hold":
-		default:
-			w.step(a.String(), "delivery option "+option+" passed over")
-		}
-	}
-	if !keep && len(forward) == 0 && !slices.Contains(u.DeliveryOptions, "nomail") {
-		keep = true
-	}
-	return forward, keep
-}
-
-// mailbox adds the user's own mailbox.
-func (w *walk) mailbox(ctx context.Context, u *directory.User, a mail.Address, s scope) error {
-	t, err := w.rs.mailboxOf(ctx, u, mail.Recipient{Address: userAddress(u), Mailbox: Inbox})
-	if err != nil {
-		return err
-	}
-	w.step(a.String(), "user, mail host "+t.Host)
-	return w.add(t, s)
-}
-
-// mailboxOf is the Target for a final delivery to a user: the store of the mail
-// host or, for a user who has none, the smart host of the domain.
-func (rs *Resolution) mailboxOf(ctx context.Context, u *directory.User, r mail.Recipient) (Target, error) {
-	if u.MailHost != "" {
-		return Target{Via: ViaStore, Host: u.MailHost, Recipient: r}, nil
-	}
-	d, err := rs.Domain(ctx, u.Domain)
-	if err != nil {
-		return Target{}, err
-	}
-	if d.Domain.SmartHost == "" {
-		return Target{}, mail.TryLater(3, 5, "the mailbox has no host yet, try again later", fmt.Errorf("%s has no mailHost and its domain no smart host", u.DN))
-	}
-	r.Mailbox = ""
-	return Target{Via: ViaMX, Host: d.Domain.SmartHost, Recipient: r}, nil
 }
 
 // later deals with a status that is not active. Hold takes the mail and lets
@@ -273,19 +210,31 @@ func (w *walk) later(a mail.Address, err error, s scope) error {
 	if a.Domain == "" { // a nested group without an address: nothing to come back to
 		return mail.Refuse(2, 4, "nobody is behind this address")
 	}
-	if !errors.Is(err, ErrHold) && (mail.IsPermanent(err) || s.hops <= 1) {
+	full := mail.StatusOf(err).Enhanced == [3]int{4, 2, 2}
+	wait := errors.Is(err, ErrHold) || full && w.rs.r.QueueOverQuota
+	if !wait && (mail.IsPermanent(err) || s.hops <= 1) {
 		return err
 	}
 	return w.add(Target{Via: ViaQueue, Recipient: mail.Recipient{Address: a}, Err: err}, s)
 }
 
+// deferred leaves an entry to the queue, if the client is still waiting.
+func (w *walk) deferred(a mail.Address, f directory.Fact, s scope) (bool, error) {
+	if w.rs.expand || a.Domain == "" || s.hops > 1 {
+		return false, nil
+	}
+	w.step(a.String(), "left for the queue to expand", f)
+	return true, w.add(Target{Via: ViaQueue, Recipient: mail.Recipient{Address: a}}, s)
+}
+
 // add appends a target unless the message goes there already.
 func (w *walk) add(t Target, s scope) error {
-	t.Sender, t.MaxMessage = s.sender, s.maxMessage
-	if t.Sender.IsNull() { // a list answers for its members itself (RFC 3461 §5.2.7)
+	t.Sender, t.MaxMessage, t.Edit = s.sender, s.maxMessage, s.edit
+	if t.Sender.IsNull() && t.Recipient.Notify == "" { // a list answers for its members itself (RFC 3461 §5.2.7)
 		t.Recipient.Notify, t.Recipient.ORCPT = w.origin.Notify, w.origin.ORCPT
 	}
 	if w.seen[t.key()] {
+		w.step(t.Recipient.Address.String(), "has the message already", directory.Fact{})
 		return nil
 	}
 	if len(w.plan.Targets) >= maxTargets {
@@ -294,12 +243,4 @@ func (w *walk) add(t Target, s scope) error {
 	w.seen[t.key()] = true
 	w.plan.Targets = append(w.plan.Targets, t)
 	return nil
-}
-
-// owns reports whether a is one of the user's own addresses, without asking
-// the directory: aliases of the domain are not seen.
-func owns(u *directory.User, a mail.Address) bool {
-	k := a.Key()
-	same := func(o mail.Address) bool { return o.Key() == k }
-	return same(u.Mail) || slices.ContainsFunc(u.Alternates, same) || slices.ContainsFunc(u.Equivalents, same)
 }

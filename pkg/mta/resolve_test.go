@@ -24,6 +24,13 @@ func show(t mta.Target) string {
 		where += " in " + t.Host + ":" + t.Recipient.Mailbox
 	case mta.ViaQueue:
 		where += " waits"
+		if t.Recipient.Moderation == mail.Awaiting {
+			where += " for a moderator"
+		}
+	case mta.ViaAction:
+		where += " does " + t.Recipient.Action
+	case mta.ViaTransport:
+		where += " by " + t.Host
 	default:
 		if t.Host != "" {
 			where += " via " + t.Host
@@ -31,6 +38,9 @@ func show(t mta.Target) string {
 	}
 	if !t.Sender.IsNull() {
 		where += " from " + t.Sender.String()
+	}
+	if t.Edit != nil {
+		where += " edited"
 	}
 	if t.MaxMessage != 0 {
 		where += fmt.Sprintf(" up to %d", t.MaxMessage)
@@ -95,7 +105,7 @@ func TestResolve(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.to, func(t *testing.T) {
-			plan, err := resolver(t, office(t)).Begin(slog.New(slog.DiscardHandler)).Resolve(t.Context(), mail.Recipient{Address: addr(t, tt.to)})
+			plan, err := resolver(t, office(t)).Begin(mta.Poster{}, slog.New(slog.DiscardHandler)).Resolve(t.Context(), mail.Recipient{Address: addr(t, tt.to)})
 			if got := reply(err); got != tt.err {
 				t.Fatalf("error %q, want %q; steps %v", got, tt.err, plan.Steps)
 			}
@@ -125,7 +135,7 @@ func reply(err error) string {
 func TestResolveTellsOutageFromNo(t *testing.T) {
 	p := office(t)
 	p.down = true
-	_, err := resolver(t, p).Begin(slog.New(slog.DiscardHandler)).Resolve(t.Context(), mail.Recipient{Address: addr(t, "nobody@us.example")})
+	_, err := resolver(t, p).Begin(mta.Poster{}, slog.New(slog.DiscardHandler)).Resolve(t.Context(), mail.Recipient{Address: addr(t, "nobody@us.example")})
 	if st := mail.StatusOf(err); st.Code != 451 || st.Enhanced != [3]int{4, 4, 3} {
 		t.Errorf("%v, want 451 4.4.3", err)
 	}
@@ -140,14 +150,14 @@ func TestResolveBoundsForwards(t *testing.T) {
 		u.DeliveryOptions, u.ForwardTo = []string{"forward"}, []mail.Address{next}
 		u.RoutingAddress = next
 	}
-	_, err := resolver(t, p).Begin(slog.New(slog.DiscardHandler)).Resolve(t.Context(), mail.Recipient{Address: addr(t, "hop0@us.example")})
+	_, err := resolver(t, p).Begin(mta.Poster{}, slog.New(slog.DiscardHandler)).Resolve(t.Context(), mail.Recipient{Address: addr(t, "hop0@us.example")})
 	if reply(err) != "554 5.4.6 too many forwards one behind the other" {
 		t.Error(err)
 	}
 }
 
 func TestHoldIsErrHold(t *testing.T) {
-	plan, err := resolver(t, office(t)).Begin(slog.New(slog.DiscardHandler)).Resolve(t.Context(), mail.Recipient{Address: addr(t, "held@us.example")})
+	plan, err := resolver(t, office(t)).Begin(mta.Poster{}, slog.New(slog.DiscardHandler)).Resolve(t.Context(), mail.Recipient{Address: addr(t, "held@us.example")})
 	if err != nil || len(plan.Targets) != 1 || !errors.Is(plan.Targets[0].Err, mta.ErrHold) {
 		t.Errorf("%+v, %v", plan.Targets, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"time"
 
 	"mailsrv/pkg/directory"
 	"mailsrv/pkg/mail"
@@ -22,8 +23,26 @@ type Resolver struct {
 	// Postmaster takes mail for postmaster@ each of our domains that has no
 	// entry of that address (RFC 5321 §4.5.1); zero: nobody does.
 	Postmaster mail.Address
+	// Lists finds the members of dynamic groups; nil: they have none.
+	Lists directory.Lister
+	// HasStore says whether a mail host is a store that we reach; mail for any
+	// other goes to it by SMTP. nil: all are.
+	HasStore func(mailHost string) bool
+	// Programs are the names that a user's entry may use.
+	Programs []string
+	// SRS rewrites the senders of what leaves by a forward; zero: it does not.
+	SRS SRS
+	// Transports are the exceptions to delivery by MX; the first that matches counts.
+	Transports []Transport
+	// QueueOverQuota lets mail for users who are over quota wait in the queue;
+	// else it is refused, for now.
+	QueueOverQuota bool
+	// DisabledText is what senders to a disabled user hear; empty: our own words.
+	DisabledText string
+	// Now is the time by which vacations are judged; nil: time.Now.
+	Now func() time.Time
 	// Decided, if not nil, is called once for each domain in each transaction.
-	Decided func(Decision)
+	Decided func(DomainDecision)
 }
 
 // Kind is what a domain is to us.
@@ -37,8 +56,8 @@ const (
 	External Kind = "external"
 )
 
-// Decision is what was decided about a domain.
-type Decision struct {
+// DomainDecision is what was decided about a domain.
+type DomainDecision struct {
 	// Name is the domain as the forward-path has it, Kind what it is.
 	Name string
 	Kind Kind
@@ -50,15 +69,22 @@ type Decision struct {
 // asked for once. One goroutine uses it.
 type Resolution struct {
 	r       *Resolver
-	domains map[string]Decision
-	decided func(Decision)
+	poster  Poster
+	domains map[string]DomainDecision
+	decided func(DomainDecision)
+	who     *sender // nil: not looked up yet
+	// header reads the message's; nil before it is there.
+	header func() (*Header, error)
+	// expand: nothing is left for the queue to expand.
+	expand bool
 }
 
-// Begin starts a message: each decision about a domain is logged to log, and
-// told to Decided.
-func (r *Resolver) Begin(log *slog.Logger) *Resolution {
-	rs := r.again()
-	rs.decided = func(d Decision) {
+// Begin starts a message of a sender: each decision about a domain is logged to
+// log, and told to Decided. What its entry defers is left for the queue.
+func (r *Resolver) Begin(p Poster, log *slog.Logger) *Resolution {
+	rs := r.Again(p)
+	rs.expand = false
+	rs.decided = func(d DomainDecision) {
 		log.Info("domain decided", "domain", d.Name, "decision", string(d.Kind), "canonical", d.Domain.Name)
 		if r.Decided != nil {
 			r.Decided(d)
@@ -67,23 +93,31 @@ func (r *Resolver) Begin(log *slog.Logger) *Resolution {
 	return rs
 }
 
-// again resolves for a message whose domains were decided before.
-func (r *Resolver) again() *Resolution {
-	return &Resolution{r: r, domains: make(map[string]Decision), decided: func(Decision) {}}
+// Again is Begin for a message that was accepted before: nothing is left for the
+// queue to expand, and decisions are neither logged nor told.
+func (r *Resolver) Again(p Poster) *Resolution {
+	return &Resolution{r: r, poster: p, domains: make(map[string]DomainDecision), decided: func(DomainDecision) {}, expand: true}
+}
+
+func (r *Resolver) now() time.Time {
+	if r.Now != nil {
+		return r.Now()
+	}
+	return time.Now()
 }
 
 // Domain decides about a domain, at the first question.
-func (rs *Resolution) Domain(ctx context.Context, name string) (Decision, error) {
+func (rs *Resolution) Domain(ctx context.Context, name string) (DomainDecision, error) {
 	if d, ok := rs.domains[name]; ok {
 		return d, nil
 	}
-	d := Decision{Name: name}
+	d := DomainDecision{Name: name}
 	dom, err := rs.r.Directory.Domain(ctx, name)
 	switch {
 	case errors.Is(err, directory.ErrNotFound):
 		d.Kind = External
 	case err != nil:
-		return Decision{}, outage(err)
+		return DomainDecision{}, outage(err)
 	case len(dom.RoutingHosts) > 0 && !slices.ContainsFunc(dom.RoutingHosts, rs.r.isOurs):
 		d.Kind, d.Domain = Relayed, dom
 	case dom.Name != name:
@@ -124,6 +158,14 @@ func statusOf(s directory.Status) error {
 		return mail.Refuse(1, 1, "no such user here")
 	}
 	return &mail.Status{Code: 450, Enhanced: [3]int{4, 2, 1}, Text: "mailbox is inactive, try again later"}
+}
+
+// statusOf is that of a user, with the words of the configuration.
+func (r *Resolver) statusOf(s directory.Status) error {
+	if s == directory.Disabled && r.DisabledText != "" {
+		return mail.Refuse(2, 1, r.DisabledText)
+	}
+	return statusOf(s)
 }
 
 // ErrHold is in the chain of the error of a recipient whose entry says hold:

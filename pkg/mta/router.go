@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	"mailsrv/pkg/directory"
 	"mailsrv/pkg/mail"
@@ -15,28 +16,32 @@ import (
 // attempt asks the directory again, so a user who moved is found where he is.
 type Router struct {
 	resolver *Resolver
-	out      outlets
+	ways     Ways
 }
 
 var _ mail.Deliverer = (*Router)(nil)
 
 // NewRouter returns a Router over the given ways out.
-func NewRouter(r *Resolver, stores Stores, remotes Remotes) *Router {
-	return &Router{resolver: r, out: outlets{stores: stores, remotes: remotes}}
-}
+func NewRouter(r *Resolver, ways Ways) *Router { return &Router{resolver: r, ways: ways} }
 
 // Expansion is the error of a recipient that turned out to be several targets:
-// no failure, but a replacement. The queue puts these envelopes in the
+// no failure, but a replacement. The queue puts these messages in the
 // recipient's place, in one commit, so that each target has a state of its own.
 type Expansion struct {
-	Envelopes []mail.Envelope
+	Messages []Message
+}
+
+// Message is an envelope with its body; nil: the body that was expanded.
+type Message struct {
+	Envelope mail.Envelope
+	Body     mail.Body
 }
 
 // Error implements error.
 func (e *Expansion) Error() string {
 	n := 0
-	for _, env := range e.Envelopes {
-		n += len(env.To)
+	for _, m := range e.Messages {
+		n += len(m.Envelope.To)
 	}
 	return fmt.Sprintf("expanded to %d recipients", n)
 }
@@ -44,7 +49,8 @@ func (e *Expansion) Error() string {
 // Deliver implements mail.Deliverer. Beside statuses and transient errors it
 // returns *Expansion, and errors that are ErrHold.
 func (r *Router) Deliver(ctx context.Context, env mail.Envelope, body mail.Body) []error {
-	rs := r.resolver.again()
+	rs := r.resolver.Again(Poster{From: env.From, Proof: env.Proof, Size: body.Size()})
+	rs.header = sync.OnceValues(func() (*Header, error) { return readHeader(body) })
 	errs := make([]error, len(env.To))
 	var targets []Target
 	var owners []int // targets[n] is env.To[owners[n]]
@@ -54,12 +60,15 @@ func (r *Router) Deliver(ctx context.Context, env mail.Envelope, body mail.Body)
 		case err != nil:
 			errs[i] = err
 		case len(found) > 1 || len(found) == 1 && !found[0].Sender.IsNull():
-			errs[i] = &Expansion{Envelopes: envelopes(env, found)}
+			var e Expansion
+			if e.Messages, errs[i] = messages(env, found, body); errs[i] == nil {
+				errs[i] = &e
+			}
 		case len(found) == 1:
 			targets, owners = append(targets, found[0]), append(owners, i)
 		}
 	}
-	for n, err := range r.out.deliver(ctx, env, targets, body) {
+	for n, err := range r.ways.deliver(ctx, env, targets, body) {
 		errs[owners[n]] = err
 	}
 	return errs
@@ -67,9 +76,12 @@ func (r *Router) Deliver(ctx context.Context, env mail.Envelope, body mail.Body)
 
 // route finds the targets of one recipient of a queued message.
 func (r *Router) route(ctx context.Context, rs *Resolution, rcpt mail.Recipient) ([]Target, error) {
-	if rcpt.Mailbox == "" {
+	if rcpt.Mailbox == "" && rcpt.Action == "" {
 		plan, err := rs.Resolve(ctx, rcpt)
 		return plan.Targets, err
+	}
+	if rcpt.Action == ActionNotify || rcpt.Action == ActionDecide { // about a group
+		return []Target{{Via: ViaAction, Host: rcpt.Action, Recipient: rcpt}}, nil
 	}
 	entry, err := rs.r.Directory.Recipient(ctx, rcpt.Address)
 	switch {
@@ -78,33 +90,52 @@ func (r *Router) route(ctx context.Context, rs *Resolution, rcpt mail.Recipient)
 	case err != nil:
 		return nil, outage(err)
 	}
-	if err := statusOf(entry.User.Status); err != nil {
+	if err := rs.r.statusOf(entry.User.Status); err != nil {
 		return nil, err
+	}
+	if rcpt.Action != "" {
+		return []Target{{Via: ViaAction, Host: rcpt.Action, Recipient: rcpt}}, nil
 	}
 	t, err := rs.mailboxOf(ctx, entry.User, rcpt)
 	t.MaxMessage = entry.User.MaxMessage
 	return []Target{t}, err
 }
 
-// envelopes puts targets into as few envelopes as their senders allow.
-func envelopes(env mail.Envelope, targets []Target) []mail.Envelope {
-	var out []mail.Envelope
-	index := make(map[mail.Address]int)
+// messages puts targets into as few messages as their senders, and what groups
+// change, allow.
+func messages(env mail.Envelope, targets []Target, body mail.Body) ([]Message, error) {
+	type kind struct {
+		from mail.Address
+		edit *directory.Edit
+	}
+	var out []Message
+	index := make(map[kind]int)
 	for _, t := range targets {
-		from := t.reversePath(env.From)
-		i, ok := index[from]
+		k := kind{t.reversePath(env.From), t.Edit}
+		i, ok := index[k]
 		if !ok {
 			i = len(out)
-			index[from] = i
-			next := env
-			next.From, next.To = from, nil
-			out = append(out, next)
+			index[k] = i
+			m := Message{Envelope: env}
+			m.Envelope.From, m.Envelope.To = k.from, nil
+			if t.Edit != nil {
+				var err error
+				if m.Body, err = edited(body, t.Edit); err != nil {
+					return nil, err
+				}
+			}
+			out = append(out, m)
 		}
-		out[i].To = append(out[i].To, t.Recipient)
+		out[i].Envelope.To = append(out[i].Envelope.To, t.Recipient)
 	}
-	return out
+	return out, nil
 }
 
 // Destination is what the queue schedules a recipient by: the host or domain
 // whose trouble is not that of others.
-func Destination(r mail.Recipient) string { return strings.ToLower(r.Address.Domain) }
+func Destination(r mail.Recipient) string {
+	if r.Action != "" {
+		return r.Action + "@" + r.Address.Domain
+	}
+	return strings.ToLower(r.Address.Domain)
+}

@@ -14,7 +14,7 @@ import (
 func TestRouter(t *testing.T) {
 	h := newHouse(t)
 	relays := map[string]*sink{"": {}, "old.split.example": {}}
-	router := mta.NewRouter(resolver(t, h.people), h.find, func(relay string) mail.Deliverer { return relays[relay] })
+	router := mta.NewRouter(resolver(t, h.people), mta.Ways{Stores: h.find, Remotes: func(relay string) mail.Deliverer { return relays[relay] }})
 	h.stores["b.us.example"].answers = map[string]error{"*": mail.TryLater(2, 2, "mailbox full", nil)}
 
 	final := func(s, mailbox string) mail.Recipient { return mail.Recipient{Address: addr(t, s), Mailbox: mailbox} }
@@ -38,9 +38,9 @@ func TestRouter(t *testing.T) {
 		line := env.To[i].Address.String() + ": " + reply(err)
 		if e, ok := errors.AsType[*mta.Expansion](err); ok {
 			line = env.To[i].Address.String() + ": " + e.Error()
-			for _, next := range e.Envelopes {
-				for _, r := range next.To {
-					line += " " + next.From.String() + "->" + r.Address.String() + ":" + r.Mailbox
+			for _, next := range e.Messages {
+				for _, r := range next.Envelope.To {
+					line += " " + next.Envelope.From.String() + "->" + r.Address.String() + ":" + r.Mailbox
 				}
 			}
 		}
@@ -77,7 +77,7 @@ func TestRouter(t *testing.T) {
 func TestRouterKeepsMailInAnOutage(t *testing.T) {
 	h := newHouse(t)
 	h.people.down = true
-	router := mta.NewRouter(resolver(t, h.people), h.find, func(string) mail.Deliverer { return &sink{} })
+	router := mta.NewRouter(resolver(t, h.people), mta.Ways{Stores: h.find, Remotes: func(string) mail.Deliverer { return &sink{} }})
 	env := mail.Envelope{To: []mail.Recipient{{Address: addr(t, "alice@us.example"), Mailbox: mta.Inbox}, {Address: addr(t, "nobody@us.example")}}}
 	for i, err := range router.Deliver(t.Context(), env, mail.Bytes("")) {
 		if st := mail.StatusOf(err); st.Code != 451 || st.Enhanced != [3]int{4, 4, 3} {

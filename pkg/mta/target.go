@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 
+	"mailsrv/pkg/directory"
 	"mailsrv/pkg/mail"
 )
 
@@ -25,6 +26,10 @@ const (
 	ViaStore Via = iota
 	// ViaMX: by the MX of the address's domain, or by the relay in Target.Host.
 	ViaMX
+	// ViaTransport: by the Transport that Target.Host names.
+	ViaTransport
+	// ViaAction: by the action that Target.Host and Recipient.Action name.
+	ViaAction
 	// ViaQueue: by no way that is open now; it waits, and is resolved again.
 	ViaQueue
 )
@@ -37,6 +42,8 @@ type Target struct {
 	Recipient mail.Recipient
 	// Sender replaces the reverse-path if it is not zero (a group's errors-to).
 	Sender mail.Address
+	// Edit is what a group changes in the message; nil: nothing.
+	Edit *directory.Edit
 	// MaxMessage is in bytes; 0: no limit of the target's own.
 	MaxMessage int64
 	// Err says why a ViaQueue target has to wait.
@@ -52,7 +59,7 @@ type key struct {
 
 func (t Target) key() key {
 	k := key{via: t.Via, host: t.Host, mailbox: t.Recipient.Mailbox, address: t.Recipient.Address}
-	if t.Via != ViaMX {
+	if t.Via != ViaMX && t.Via != ViaTransport {
 		k.address = k.address.Key()
 	}
 	return k
@@ -74,22 +81,30 @@ type Stores func(mailHost string) (mail.Deliverer, error)
 // domain if relay is empty, else by that host.
 type Remotes func(relay string) mail.Deliverer
 
+// Actions finds what takes a message in the place of a mailbox: by the names
+// that are in mail.Recipient.Action. Its error is transient unless it is a
+// *mail.Status.
+type Actions func(name string) (mail.Deliverer, error)
+
+// Ways are the ways out of this process. Those that are not there are nil.
+type Ways struct {
+	Stores     Stores
+	Remotes    Remotes
+	Transports Transports
+	Actions    Actions
+}
+
 // parallel is to how many stores or relays one message is handed at a time.
 const parallel = 8
 
-// outlets are the ways out of this process.
-type outlets struct {
-	stores  Stores
-	remotes Remotes
-}
-
 // deliver hands the message to all targets, one call for each way, and returns
 // one error per target. The envelope's own To is not looked at.
-func (o outlets) deliver(ctx context.Context, env mail.Envelope, targets []Target, body mail.Body) []error {
+func (o Ways) deliver(ctx context.Context, env mail.Envelope, targets []Target, body mail.Body) []error {
 	type way struct {
 		via  Via
 		host string
 		from mail.Address
+		edit *directory.Edit
 	}
 	errs := make([]error, len(targets))
 	batches := make(map[way][]int)
@@ -99,7 +114,7 @@ func (o outlets) deliver(ctx context.Context, env mail.Envelope, targets []Targe
 			continue
 		}
 		if errs[i] = t.fits(body.Size()); errs[i] == nil {
-			w := way{t.Via, strings.ToLower(t.Host), t.reversePath(env.From)}
+			w := way{t.Via, strings.ToLower(t.Host), t.reversePath(env.From), t.Edit}
 			batches[w] = append(batches[w], i)
 		}
 	}
@@ -117,7 +132,7 @@ func (o outlets) deliver(ctx context.Context, env mail.Envelope, targets []Targe
 					part.To[n].Mailbox = "" // "+INBOX" is no detail that a foreign store should see
 				}
 			}
-			for n, err := range o.hand(ctx, w.via, w.host, part, body) {
+			for n, err := range o.hand(ctx, w.via, targets[batch[0]].Host, part, body, w.edit) {
 				errs[batch[n]] = err
 			}
 		})
@@ -126,15 +141,25 @@ func (o outlets) deliver(ctx context.Context, env mail.Envelope, targets []Targe
 	return errs
 }
 
-func (o outlets) hand(ctx context.Context, via Via, host string, env mail.Envelope, body mail.Body) []error {
-	if via == ViaMX {
-		return o.remotes(host).Deliver(ctx, env, body)
+func (o Ways) hand(ctx context.Context, via Via, host string, env mail.Envelope, body mail.Body, edit *directory.Edit) []error {
+	var next mail.Deliverer
+	body, err := edited(body, edit)
+	if err == nil {
+		switch via {
+		case ViaMX:
+			next = o.Remotes(host)
+		case ViaTransport:
+			next = o.Transports(host)
+		case ViaAction:
+			next, err = o.Actions(host)
+		default:
+			next, err = o.Stores(host)
+		}
 	}
-	store, err := o.stores(host)
 	if err != nil {
-		return mail.All(len(env.To), fmt.Errorf("finding the store %s: %w", host, err))
+		return mail.All(len(env.To), fmt.Errorf("finding the way to %s: %w", host, err))
 	}
-	return store.Deliver(ctx, env, body)
+	return next.Deliver(ctx, env, body)
 }
 
 // reversePath is the sender of the message towards this target. A bounce stays

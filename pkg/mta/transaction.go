@@ -20,6 +20,12 @@ type transaction struct {
 	resolution *Resolution
 	targets    []Target
 	seen       map[key]bool
+	// canonical is the sender's address in the place of his alternates.
+	canonical map[mail.Address]mail.Address
+	// refusal is that of a recipient who is refused only now that the message
+	// is there.
+	refusal error
+	refused []Target
 }
 
 // Trace implements Transaction.
@@ -54,7 +60,7 @@ func (t *transaction) recipient(ctx context.Context, r mail.Recipient) error {
 	}
 	plan, err := t.resolution.Resolve(ctx, r)
 	for _, s := range plan.Steps {
-		t.log.Debug("recipient resolved", "to", r.Address.String(), "step", s.Subject, "decision", s.Finding)
+		t.log.Debug("recipient resolved", "to", r.Address.String(), "step", s.Subject, "decision", s.Finding, "because", s.Fact.String())
 	}
 	if err != nil {
 		return err
@@ -65,13 +71,45 @@ func (t *transaction) recipient(ctx context.Context, r mail.Recipient) error {
 			return err
 		}
 	}
-	for _, target := range plan.Targets {
+	t.addTargets(plan.Targets)
+	t.evidence = e
+	return nil
+}
+
+func (t *transaction) addTargets(list []Target) {
+	for _, target := range list {
 		if !t.seen[target.key()] {
 			t.seen[target.key()] = true
 			t.targets = append(t.targets, target)
 		}
 	}
-	t.evidence = e
+}
+
+// reconsider judges again, by the message itself, what groups that the queue
+// will expand ask of it. One that refuses it now is left to the queue for the
+// bounce, unless all recipients do.
+func (t *transaction) reconsider(ctx context.Context) error {
+	rs := t.resolution
+	rs.poster.Size, rs.poster.Proof = t.evidence.Size, proofOf(&t.evidence)
+	rs.header = func() (*Header, error) { return t.evidence.Header, nil }
+	before := t.targets
+	t.targets, t.seen = nil, make(map[key]bool)
+	for _, target := range before {
+		if target.Via != ViaQueue || target.Err != nil || target.Recipient.Moderation != mail.Unmoderated {
+			t.addTargets([]Target{target})
+			continue
+		}
+		plan, err := rs.Resolve(ctx, target.Recipient)
+		switch {
+		case mail.IsPermanent(err):
+			t.refusal = err
+			t.refused = append(t.refused, target)
+		case err != nil:
+			return err
+		default:
+			t.addTargets(plan.Targets)
+		}
+	}
 	return nil
 }
 
@@ -123,11 +161,14 @@ func (t *transaction) data(ctx context.Context, body mail.Body) (Outcome, error)
 	if err := run(ctx, t.agent.checks, AtMessage, e); err != nil {
 		return Outcome{}, err
 	}
+	if err := t.reconsider(ctx); err != nil {
+		return Outcome{}, err
+	}
 	msg, err := t.sign(ctx, t.amend(body))
 	if err != nil {
 		return Outcome{}, err
 	}
-	env := mail.Envelope{From: e.Sender.From, Trace: t.trace, SMTPUTF8: e.Sender.SMTPUTF8,
+	env := mail.Envelope{From: e.Sender.From, Proof: t.resolution.poster.Proof, Trace: t.trace, SMTPUTF8: e.Sender.SMTPUTF8,
 		EightBit: e.Sender.EightBit, Ret: e.Sender.Ret, EnvID: e.Sender.EnvID}
 	return t.deliverThrough(ctx, env, msg)
 }
@@ -142,17 +183,19 @@ func (t *transaction) deliverThrough(ctx context.Context, env mail.Envelope, bod
 	if sent, ok := t.sentCopy(ctx); ok {
 		all = append(all[:len(all):len(all)], sent)
 	}
-	var now, left []Target
+	var now, left, replies []Target
 	for _, target := range all {
-		if target.Via == ViaStore && !strings.Contains(target.Recipient.Notify, "SUCCESS") {
+		if target.Recipient.Action == ActionReply {
+			replies = append(replies, target)
+		} else if target.Via == ViaStore && !strings.Contains(target.Recipient.Notify, "SUCCESS") {
 			now = append(now, target)
 		} else {
 			left = append(left, target)
 		}
 	}
-	var refusal error
+	refusal := t.refusal
 	recipients := len(left) // that are, or will be, durable
-	for i, err := range t.agent.out.deliver(ctx, env, now, body) {
+	for i, err := range t.agent.ways.deliver(ctx, env, now, body) {
 		target := now[i]
 		copied := target.Recipient.SentCopy
 		switch {
@@ -178,11 +221,22 @@ func (t *transaction) deliverThrough(ctx context.Context, env mail.Envelope, bod
 	if recipients == 0 && refusal != nil {
 		return out, refusal
 	}
-	for _, entry := range envelopes(env, left) {
-		if err := firstError(t.agent.o.Queue.Deliver(ctx, entry, body)); err != nil {
-			return out, fmt.Errorf("queueing %d recipients: %w", len(entry.To), err)
+	left = append(left, t.refused...)
+	if t.evidence.Junk == "" {
+		left = append(left, replies...)
+	}
+	entries, err := messages(env, left, body)
+	if err != nil {
+		return out, err
+	}
+	for _, m := range entries {
+		if m.Body == nil {
+			m.Body = body
 		}
-		out.Queued += len(entry.To)
+		if err := firstError(t.agent.o.Queue.Deliver(ctx, m.Envelope, m.Body)); err != nil {
+			return out, fmt.Errorf("queueing %d recipients: %w", len(m.Envelope.To), err)
+		}
+		out.Queued += len(m.Envelope.To)
 	}
 	return out, nil
 }
@@ -244,13 +298,12 @@ func (t *transaction) amend(body mail.Body) mail.Body {
 			head = append(head, "Date: "+now.Format(dateLayout)+"\r\n"...)
 		}
 	}
+	block, changed := h.rewritten(drop, t.canonical)
 	if e.Session.Submission && h.endless() {
-		return &amended{head: append(append(head, h.without(drop)...), "\r\n"...), original: body, skip: int64(len(h.Block))}
+		block, changed = append(block, "\r\n"...), true
 	}
-	for f := range mime.Fields(h.Block) {
-		if drop(f) {
-			return &amended{head: append(head, h.without(drop)...), original: body, skip: int64(len(h.Block))}
-		}
+	if changed {
+		return &amended{head: append(head, block...), original: body, skip: int64(len(h.Block))}
 	}
 	return &amended{head: head, original: body}
 }

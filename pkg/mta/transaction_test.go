@@ -77,7 +77,7 @@ func newHouse(t testing.TB, checks ...mta.Check) *house {
 	h := &house{people: office(t), queue: &sink{}, counts: make(map[string]int),
 		stores: map[string]*sink{"a.us.example": {}, "b.us.example": {}}}
 	r := resolver(t, h.people)
-	r.Decided = func(d mta.Decision) { h.counts[d.Name+" is "+string(d.Kind)]++ }
+	r.Decided = func(d mta.DomainDecision) { h.counts[d.Name+" is "+string(d.Kind)]++ }
 	h.options = mta.Options{Hostname: "mx.us.example", Resolver: r, Stores: h.find, Queue: h.queue,
 		DefaultDomain: "us.example", SentMailbox: "Sent", MaxSize: 20_000, MaxRecipients: 5,
 		Log: slog.New(slog.DiscardHandler), Accepted: func(o mta.Outcome) { h.out = o }, Checks: checks}

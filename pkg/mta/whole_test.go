@@ -71,7 +71,7 @@ func newRealHouse(t *testing.T) *realHouse {
 		return local, nil
 	}
 	r := &mta.Resolver{Directory: h.view, Hosts: []string{"mx.us.example"}}
-	router := mta.NewRouter(r, stores, func(string) mail.Deliverer { return h.far })
+	router := mta.NewRouter(r, mta.Ways{Stores: stores, Remotes: func(string) mail.Deliverer { return h.far }})
 	h.queue, err = queue.Open(t.Context(), queue.Options{Dir: filepath.Join(dir, "queue"), Next: router, Hostname: "mx.us.example", Log: log,
 		Attempted: func(o queue.Outcome) { h.settled <- o }})
 	fatal(err)
@@ -168,7 +168,7 @@ func TestWholeHouse(t *testing.T) {
 	// A stranger writes to a group while the store cannot be reached.
 	h.shut.Store(true)
 	h.send(t, "", "s@far.test", "team@us.example")
-	h.wait(t, 2)
+	h.wait(t, 3)
 	h.shut.Store(false)
 	if err := h.queue.Flush(t.Context()); err != nil {
 		t.Fatal(err)

@@ -193,10 +193,11 @@ func (q *Queue) Hold(ctx context.Context, id int64) error {
 	return q.move(ctx, id, "UPDATE recipients SET state=1 WHERE entry=? AND +state=0")
 }
 
-// Release undoes Hold; the recipients are due at once. ErrNoEntry.
+// Release undoes Hold, and stands for a moderator's approval; the recipients
+// are due at once. ErrNoEntry.
 func (q *Queue) Release(ctx context.Context, id int64) error {
 	now := q.now()
-	if err := q.move(ctx, id, "UPDATE recipients SET state=0, next=0 WHERE entry=? AND state=1"); err != nil {
+	if err := q.move(ctx, id, "UPDATE recipients SET state=0, next=0, moderation=CASE moderation WHEN 1 THEN 2 ELSE moderation END WHERE entry=? AND state=1"); err != nil {
 		return err
 	}
 	return q.refresh(ctx, now)

@@ -162,34 +162,15 @@ func (q *Queue) Deliver(ctx context.Context, env mail.Envelope, body mail.Body) 
 
 func (q *Queue) enqueue(ctx context.Context, env mail.Envelope, body mail.Body) error {
 	now := q.now()
-	e := entryRow{env: env, arrived: now, size: body.Size()}
-	var text []byte
-	if e.size <= inline {
-		var err error
-		if text, err = readAll(body); err != nil {
-			return fmt.Errorf("reading the message: %w", err)
-		}
-	} else {
-		digest, release, err := q.files.put(ctx, body)
-		if err != nil {
-			return fmt.Errorf("storing the message: %w", err)
-		}
-		defer func() {
-			if err := release(); err != nil {
-				q.o.Log.Warn("message file left behind", "err", err)
-			}
-		}()
-		e.digest = digest
+	kept, err := q.keep(ctx, body)
+	if err != nil {
+		return err
 	}
+	defer q.release(kept)
+	e := entryRow{env: env, arrived: now, size: body.Size(), digest: kept.digest}
 	var id int64
-	err := q.db.Write(ctx, func(tx *sqlite.Tx) error {
-		var err error
-		if id, err = e.insert(tx, q.o.Destination); err != nil {
-			return err
-		}
-		if e.digest == nil {
-			_, _, err = tx.Exec("INSERT INTO bodies (entry, body) VALUES (?, ?)", id, text)
-		}
+	err = q.db.Write(ctx, func(tx *sqlite.Tx) error {
+		id, err = e.insertWith(tx, q.o.Destination, kept)
 		return err
 	})
 	if err != nil {
@@ -198,6 +179,37 @@ func (q *Queue) enqueue(ctx context.Context, env mail.Envelope, body mail.Body) 
 	q.o.Log.Info("message queued", "trace", string(env.Trace), "queue_id", id, "from", env.From.String(), "recipients", len(env.To), "bytes", e.size)
 	q.expect(now, destinationsOf(env.To, q.o.Destination)...)
 	return nil
+}
+
+// kept is a message that is ready to be named by an entry: its text, or the
+// digest of its file.
+type kept struct {
+	text, digest []byte
+	release      func() error // nil: there is no file
+}
+
+// keep makes a message ready; the caller releases it once the entry that names
+// it is committed, or given up.
+func (q *Queue) keep(ctx context.Context, body mail.Body) (k kept, err error) {
+	if body.Size() <= inline {
+		if k.text, err = readAll(body); err != nil {
+			return kept{}, fmt.Errorf("reading the message: %w", err)
+		}
+		return k, nil
+	}
+	if k.digest, k.release, err = q.files.put(ctx, body); err != nil {
+		return kept{}, fmt.Errorf("storing the message: %w", err)
+	}
+	return k, nil
+}
+
+func (q *Queue) release(k kept) {
+	if k.release == nil {
+		return
+	}
+	if err := k.release(); err != nil {
+		q.o.Log.Warn("message file left behind", "err", err)
+	}
 }
 
 // readAll reads a body that is known to be small.

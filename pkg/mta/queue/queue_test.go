@@ -115,7 +115,7 @@ func address(t testing.TB, s string) mail.Address {
 
 func envelope(t testing.TB, from string, to ...string) mail.Envelope {
 	t.Helper()
-	env := mail.Envelope{From: address(t, from), Trace: mail.NewTraceID()}
+	env := mail.Envelope{From: address(t, from), Proof: mail.LoggedIn, Trace: mail.NewTraceID()}
 	for _, s := range to {
 		env.To = append(env.To, mail.Recipient{Address: address(t, s)})
 	}
@@ -186,14 +186,17 @@ func TestDeliversAtOnce(t *testing.T) {
 }
 
 func TestExpansion(t *testing.T) {
+	large := strings.Repeat("large\r\n", 20_000)
 	bubble(t, func(t *testing.T, dir string) {
 		h := newHop()
 		h.answer = func(r mail.Recipient, n int) error {
 			switch r.Address.Local {
 			case "team":
-				return &mta.Expansion{Envelopes: []mail.Envelope{
-					envelope(t, "s@us.example", "a@us.example", "b@us.example"),
-					envelope(t, "owner@us.example", "x@far.test"),
+				return &mta.Expansion{Messages: []mta.Message{
+					{Envelope: envelope(t, "s@us.example", "a@us.example", "b@us.example")},
+					{Envelope: envelope(t, "owner@us.example", "x@far.test")},
+					{Envelope: envelope(t, "s@us.example", "small@us.example"), Body: mail.Bytes("Subject: small\r\n\r\n")},
+					{Envelope: envelope(t, "s@us.example", "large@us.example"), Body: mail.Bytes(large)},
 				}}
 			case "x":
 				return mail.Refuse(1, 1, "gone")
@@ -211,9 +214,13 @@ func TestExpansion(t *testing.T) {
 		for a, tried := range h.tried {
 			got[a] = len(tried)
 		}
-		want := map[string]int{"team@us.example": 1, "a@us.example": 1, "b@us.example": 2, "x@far.test": 1, "owner@us.example": 1}
+		want := map[string]int{"team@us.example": 1, "a@us.example": 1, "b@us.example": 2, "x@far.test": 1, "owner@us.example": 1,
+			"small@us.example": 1, "large@us.example": 1}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("attempts (-want +got):\n%s", diff)
+		}
+		if string(h.body("small@us.example")) != "Subject: small\r\n\r\n" || string(h.body("large@us.example")) != large {
+			t.Error("a message of the expansion's own is another")
 		}
 		if string(h.body("b@us.example")) != letter || len(list(t, q)) != 0 {
 			t.Errorf("body %q, entries %v", h.body("b@us.example"), list(t, q))

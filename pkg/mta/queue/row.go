@@ -15,7 +15,7 @@ type State int
 // The states.
 const (
 	Pending   State = iota
-	Held            // by the administrator
+	Held            // by the administrator, or until a moderator has decided
 	Delivered       // or replaced by what it expanded to
 	Failed
 )
@@ -55,16 +55,20 @@ func (e *entryRow) insert(tx *sqlite.Tx, destination func(mail.Recipient) string
 	if e.digest != nil {
 		digest = e.digest
 	}
-	id, _, err := tx.Exec(`INSERT INTO entries (trace, local, domain, utf8, eightbit, ret, envid, arrived, size, digest)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, string(env.Trace), env.From.Local, env.From.Domain, env.SMTPUTF8, env.EightBit,
-		env.Ret, env.EnvID, e.arrived.UnixMilli(), e.size, digest)
+	id, _, err := tx.Exec(`INSERT INTO entries (trace, local, domain, utf8, eightbit, ret, envid, arrived, size, digest, proof)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, string(env.Trace), env.From.Local, env.From.Domain, env.SMTPUTF8, env.EightBit,
+		env.Ret, env.EnvID, e.arrived.UnixMilli(), e.size, digest, env.Proof)
 	if err != nil {
 		return 0, fmt.Errorf("inserting entry: %w", err)
 	}
 	for n, r := range env.To {
-		_, _, err := tx.Exec(`INSERT INTO recipients (entry, n, local, domain, mailbox, flags, sent_copy, notify, orcpt, destination, state, next)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, id, n, r.Address.Local, r.Address.Domain, r.Mailbox, strings.Join(r.Flags, " "),
-			r.SentCopy, r.Notify, r.ORCPT, destination(r), Pending, e.arrived.UnixMilli())
+		state := Pending
+		if r.Moderation == mail.Awaiting {
+			state = Held
+		}
+		_, _, err := tx.Exec(`INSERT INTO recipients (entry, n, local, domain, mailbox, flags, sent_copy, notify, orcpt, destination, state, next, action, moderation)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, id, n, r.Address.Local, r.Address.Domain, r.Mailbox, strings.Join(r.Flags, " "),
+			r.SentCopy, r.Notify, r.ORCPT, destination(r), state, e.arrived.UnixMilli(), r.Action, r.Moderation)
 		if err != nil {
 			return 0, fmt.Errorf("inserting recipient: %w", err)
 		}
@@ -72,26 +76,35 @@ func (e *entryRow) insert(tx *sqlite.Tx, destination func(mail.Recipient) string
 	return id, nil
 }
 
-const entryColumns = "id, trace, local, domain, utf8, eightbit, ret, envid, arrived, size, digest"
+// insertWith is insert with the message.
+func (e *entryRow) insertWith(tx *sqlite.Tx, destination func(mail.Recipient) string, k kept) (int64, error) {
+	id, err := e.insert(tx, destination)
+	if err == nil && k.digest == nil {
+		_, _, err = tx.Exec("INSERT INTO bodies (entry, body) VALUES (?, ?)", id, k.text)
+	}
+	return id, err
+}
+
+const entryColumns = "id, trace, local, domain, utf8, eightbit, ret, envid, arrived, size, digest, proof"
 
 func scanEntry(scan func(...any) error) (entryRow, error) {
 	var e entryRow
 	var trace string
 	var arrived int64
 	err := scan(&e.id, &trace, &e.env.From.Local, &e.env.From.Domain, &e.env.SMTPUTF8, &e.env.EightBit,
-		&e.env.Ret, &e.env.EnvID, &arrived, &e.size, &e.digest)
+		&e.env.Ret, &e.env.EnvID, &arrived, &e.size, &e.digest, &e.env.Proof)
 	e.env.Trace, e.arrived = mail.TraceID(trace), time.UnixMilli(arrived)
 	return e, err
 }
 
-const recipientColumns = "entry, n, local, domain, mailbox, flags, sent_copy, notify, orcpt, destination, state, attempts, waited, tried, next, warned, status"
+const recipientColumns = "entry, n, local, domain, mailbox, flags, sent_copy, notify, orcpt, destination, state, attempts, waited, tried, next, warned, status, action, moderation"
 
 func scanRecipient(scan func(...any) error) (recipientRow, error) {
 	var r recipientRow
 	var flags string
 	var waited, tried, next int64
 	err := scan(&r.entry, &r.n, &r.Address.Local, &r.Address.Domain, &r.Mailbox, &flags, &r.SentCopy, &r.Notify, &r.ORCPT,
-		&r.destination, &r.state, &r.attempts, &waited, &tried, &next, &r.warned, &r.status)
+		&r.destination, &r.state, &r.attempts, &waited, &tried, &next, &r.warned, &r.status, &r.Action, &r.Moderation)
 	if flags != "" {
 		r.Flags = strings.Fields(flags)
 	}

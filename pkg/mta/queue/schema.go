@@ -44,4 +44,9 @@ CREATE TABLE recipients (
 	PRIMARY KEY (entry, n)
 ) WITHOUT ROWID;
 CREATE INDEX due ON recipients (destination, next) WHERE state = 0;
+`, `
+ALTER TABLE entries ADD COLUMN proof INTEGER NOT NULL DEFAULT 2; -- a mail.Proof
+ALTER TABLE recipients ADD COLUMN action TEXT NOT NULL DEFAULT '';
+ALTER TABLE recipients ADD COLUMN moderation INTEGER NOT NULL DEFAULT 0; -- a mail.Moderation
+CREATE INDEX awaiting ON recipients (domain, local) WHERE state = 1 AND moderation = 1;
 `}

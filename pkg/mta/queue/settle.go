@@ -20,8 +20,10 @@ type verdict struct {
 	err error
 	// action is what the sender hears: "failed", "delayed", "delivered" or nothing.
 	action string
-	// expansion takes the recipient's place.
-	expansion []mail.Envelope
+	// expansion takes the recipient's place; kept holds its messages where they
+	// differ from that of the entry.
+	expansion []mta.Message
+	kept      []kept
 }
 
 // judge says what becomes of a recipient whose attempt ended in err.
@@ -49,7 +51,7 @@ func (q *Queue) judge(e entryRow, r recipientRow, err error, now time.Time) verd
 		}
 		return v
 	case errors.As(err, &expansion):
-		v.state, v.status, v.expansion = Delivered, expansion.Error(), expansion.Envelopes
+		v.state, v.status, v.expansion = Delivered, expansion.Error(), expansion.Messages
 		return v
 	}
 	st := mail.StatusOf(err)
@@ -184,6 +186,18 @@ func (c *change) write(verdicts []verdict) error {
 	if err != nil {
 		return err
 	}
+	defer func() {
+		for _, v := range verdicts {
+			for _, k := range v.kept {
+				c.q.release(k)
+			}
+		}
+	}()
+	for i := range verdicts {
+		if err := c.keep(&verdicts[i]); err != nil {
+			return err
+		}
+	}
 	// Not the attempt's context: what happened must be written down.
 	err = c.q.db.Write(context.Background(), func(tx *sqlite.Tx) error {
 		reports := make(map[string][]recipientRow)
@@ -195,8 +209,8 @@ func (c *change) write(verdicts []verdict) error {
 			if !alive {
 				continue // deleted by the administrator meanwhile
 			}
-			for _, env := range v.expansion {
-				if err := c.expand(tx, env); err != nil {
+			for i, m := range v.expansion {
+				if err := c.expand(tx, m, v.kept[i]); err != nil {
 					return err
 				}
 			}
@@ -258,23 +272,49 @@ func update(tx *sqlite.Tx, r recipientRow) (alive bool, err error) {
 	return n > 0, nil
 }
 
-// expand adds an entry with the same message.
-func (c *change) expand(tx *sqlite.Tx, env mail.Envelope) error {
-	e := c.e
-	e.env, e.arrived = env, c.now
-	id, err := e.insert(tx, c.q.o.Destination)
-	if err == nil && e.digest == nil {
-		_, _, err = tx.Exec("INSERT INTO bodies (entry, body) SELECT ?, body FROM bodies WHERE entry=?", id, c.e.id)
+// keep makes the messages of an expansion ready that are not that of the entry.
+func (c *change) keep(v *verdict) error {
+	for _, m := range v.expansion {
+		var k kept
+		if m.Body != nil {
+			var err error
+			if k, err = c.q.keep(context.Background(), m.Body); err != nil {
+				return err
+			}
+		}
+		v.kept = append(v.kept, k)
 	}
-	c.fresh = append(c.fresh, destinationsOf(env.To, c.q.o.Destination)...)
+	return nil
+}
+
+// expand adds an entry with the same message, or one of its own.
+func (c *change) expand(tx *sqlite.Tx, m mta.Message, k kept) error {
+	e := c.e
+	e.env, e.arrived = m.Envelope, c.now
+	var err error
+	if m.Body != nil {
+		e.size, e.digest = m.Body.Size(), k.digest
+		_, err = e.insertWith(tx, c.q.o.Destination, k)
+	} else {
+		var id int64
+		id, err = e.insert(tx, c.q.o.Destination)
+		if err == nil && e.digest == nil {
+			_, _, err = tx.Exec("INSERT INTO bodies (entry, body) SELECT ?, body FROM bodies WHERE entry=?", id, c.e.id)
+		}
+	}
+	c.fresh = append(c.fresh, destinationsOf(e.env.To, c.q.o.Destination)...)
 	return err
 }
 
 // report adds a DSN to the sender of the entry about some of its recipients.
-// Nobody is told of the failure of a message with a null reverse-path
-// (RFC 5321 §4.5.5).
+// Nobody is told of the failure of a message with a null reverse-path (RFC 5321
+// §4.5.5), or with one that nothing vouches for: he may never have sent it.
 func (c *change) report(tx *sqlite.Tx, action string, rows []recipientRow, o original) error {
 	if len(rows) == 0 || c.e.env.From.IsNull() {
+		return nil
+	}
+	if c.e.env.Proof == mail.Unproven {
+		c.q.o.Log.Warn("nobody told, the sender is unproven", "trace", string(c.e.env.Trace), "queue_id", c.e.id, "action", action, "from", c.e.env.From.String())
 		return nil
 	}
 	r := report{action: action, entry: c.e, rows: rows, original: o, hostname: c.q.o.Hostname, at: c.now,
@@ -282,10 +322,7 @@ func (c *change) report(tx *sqlite.Tx, action string, rows []recipientRow, o ori
 	text := r.append(nil)
 	env := mail.Envelope{To: []mail.Recipient{{Address: c.e.env.From}}, Trace: r.trace, SMTPUTF8: r.utf8(), EightBit: o.eightBit}
 	dsn := entryRow{env: env, arrived: c.now, size: int64(len(text))}
-	id, err := dsn.insert(tx, c.q.o.Destination)
-	if err == nil {
-		_, _, err = tx.Exec("INSERT INTO bodies (entry, body) VALUES (?, ?)", id, text)
-	}
+	id, err := dsn.insertWith(tx, c.q.o.Destination, kept{text: text})
 	if err != nil {
 		return fmt.Errorf("queueing a report: %w", err)
 	}
