@@ -21,6 +21,7 @@ func capabilities(o Options) string {
 		" UIDPLUS" + // RFC 4315
 		" UNSELECT" + // RFC 3691
 		" MOVE" + // RFC 6851
+		" CONDSTORE QRESYNC" + // RFC 7162
 		" ESEARCH" + // RFC 4731
 		" LIST-EXTENDED" + // RFC 5258
 		" LIST-STATUS" + // RFC 5819
@@ -34,20 +35,6 @@ func (c *session) capability(cmd *imapwire.Command) error {
 		return bad(err)
 	}
 	c.conn.WriteString("* CAPABILITY " + c.srv.capability + "\r\n")
-	return nil
-}
-
-// enable answers ENABLE: none of our extensions waits to be enabled (RFC 5161
-// §3.1: others are ignored).
-func (c *session) enable(cmd *imapwire.Command) error {
-	for ok := true; ok; ok = cmd.Args.Peek() == ' ' {
-		cmd.Args.Space()
-		cmd.Args.Atom()
-	}
-	if err := cmd.Args.End(); err != nil {
-		return bad(err)
-	}
-	c.conn.WriteString("* ENABLED\r\n")
 	return nil
 }
 

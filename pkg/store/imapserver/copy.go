@@ -58,12 +58,12 @@ func (c *session) moveTo(cmd *imapwire.Command, by numbering) error {
 	if err != nil {
 		return copyError(name, err)
 	}
-	// RFC 6851 §4.3: COPYUID comes before the EXPUNGE responses, which the
-	// poll after the command writes.
-	if len(result.From) > 0 {
-		c.reply("*", "OK", string(appendCopyUID(nil, result)), "moved")
+	if len(result.From) == 0 {
+		return nil
 	}
-	return nil
+	// RFC 6851 §4.3: COPYUID comes before the EXPUNGE responses.
+	c.reply("*", "OK", string(appendCopyUID(nil, result)), "moved")
+	return c.tellGone()
 }
 
 func errReadOnly() error { return no("READ-ONLY", "mailbox is selected read-only") }

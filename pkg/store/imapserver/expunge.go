@@ -6,13 +6,24 @@ import (
 	"mailsrv/pkg/wire/imapwire"
 )
 
-// expunge is EXPUNGE (RFC 3501 §6.4.3). The EXPUNGE responses come from the
-// poll after the command.
+// expunge is EXPUNGE (RFC 3501 §6.4.3).
 func (c *session) expunge(cmd *imapwire.Command) error {
 	if err := cmd.Args.End(); err != nil {
 		return bad(err)
 	}
 	return c.expungeSpans([]span{{0, c.box.len()}})
+}
+
+// tellGone tells what is gone by the command in hand; with QRESYNC its answer
+// says how far the client is then (RFC 7162 §3.2.7).
+func (c *session) tellGone() error {
+	if err := c.poll(true); err != nil {
+		return err
+	}
+	if c.has(qResync) && len(c.code) == 0 {
+		c.code = c.box.appendHighest(c.code)
+	}
+	return nil
 }
 
 // uidExpunge is UID EXPUNGE (RFC 4315 §2.1).
@@ -33,8 +44,12 @@ func (c *session) expungeSpans(spans []span) error {
 	if count(spans) == 0 {
 		return nil
 	}
-	if _, err := v.box.Expunge(c.ctx, v.uidSet(spans)); err != nil {
+	gone, err := v.box.Expunge(c.ctx, v.uidSet(spans))
+	if err != nil {
 		return fmt.Errorf("expunging from %q: %w", v.box.Name(), err)
 	}
-	return nil
+	if len(gone) == 0 {
+		return nil
+	}
+	return c.tellGone()
 }

@@ -24,22 +24,40 @@ func (c *session) fetchBy(cmd *imapwire.Command, by numbering, uid bool) error {
 	set := l.NumSet()
 	l.Space()
 	q := readFetch(l)
+	q.readModifiers(l, uid)
+	if q.vanished && !c.has(qResync) {
+		l.Fail("VANISHED needs QRESYNC to be enabled")
+	}
 	if err := l.End(); err != nil {
 		return bad(err)
 	}
 	q.uid = q.uid || uid
+	if q.modSeq {
+		c.grant(condStore)
+	}
+	q.modSeq = q.modSeq || c.has(condStore) && q.setsSeen()
 	if q.flags {
 		if err := c.poll(false); err != nil { // flags as they are now
 			return err
 		}
 	}
 	spans := by(c.box, set)
+	if q.since > 0 || q.vanished {
+		changed, gone, err := c.changedSince(spans, q.since)
+		if err != nil {
+			return fmt.Errorf("fetching from %q: %w", c.box.box.Name(), err)
+		}
+		spans = changed
+		if q.vanished {
+			c.conn.SetOut(appendVanished(c.conn.Out(), true, c.box.among(gone, set)))
+		}
+	}
 	told := 0
 	var err error
 	switch fields := q.fields(); {
 	case q.needsBody() || q.setsSeen():
 		told, err = c.fetchBodies(spans, q, fields)
-	case fields == 0:
+	case fields == 0 && !q.modSeq:
 		told = c.fetchKnown(spans, q)
 	default:
 		told, err = c.fetchStored(spans, q, fields)
@@ -109,7 +127,7 @@ func after(spans []span, i int) []span {
 }
 
 // appendItems begins a FETCH response and appends all items but sections. m is
-// nil if only UID and FLAGS are wanted.
+// nil if only UID and FLAGS are wanted, of what was told and not changed since.
 func (c *session) appendItems(dst []byte, i int, q *fetchRequest, m *store.Message) []byte {
 	v := c.box
 	dst = append(dst, "* "...)
@@ -124,6 +142,12 @@ func (c *session) appendItems(dst []byte, i int, q *fetchRequest, m *store.Messa
 	if q.flags || v.marks[i]&markTell != 0 {
 		v.marks[i] &^= markTell
 		dst = append(v.appendFlags(append(dst, "FLAGS "...), i), ' ')
+		if m != nil && c.has(condStore) && !q.modSeq {
+			dst = append(appendModSeq(dst, m.ModSeq), ' ')
+		}
+	}
+	if q.modSeq {
+		dst = append(appendModSeq(dst, m.ModSeq), ' ')
 	}
 	if m != nil {
 		dst = q.appendStored(dst, m)
@@ -180,6 +204,7 @@ func (c *session) markSeen(spans []span) error {
 	for _, m := range result.Changed {
 		if i, known := v.index(m.UID); known {
 			v.note(i, m.Flags)
+			c.toldChange(m)
 		}
 	}
 	return nil

@@ -27,14 +27,14 @@ func (c *session) fetchBodies(spans []span, q *fetchRequest, fields store.Fields
 				return err
 			}
 		}
-		stored, err := c.readBatch(batch, fields)
+		stored, err := c.readBatch(batch, q, fields)
 		if err != nil {
 			return err
 		}
 		for _, s := range batch {
 			for i := s.from; i < s.to; i++ {
 				var m *store.Message
-				if fields != 0 {
+				if fields != 0 || q.modSeq {
 					if len(stored) == 0 || stored[0].UID != c.box.uids[i] {
 						continue
 					}
@@ -58,8 +58,8 @@ func (c *session) fetchBodies(spans []span, q *fetchRequest, fields store.Fields
 
 // readBatch copies what the store keeps of the messages in a batch, ascending
 // by UID and only of those that are in the view.
-func (c *session) readBatch(batch []span, fields store.Fields) ([]store.Message, error) {
-	if fields == 0 {
+func (c *session) readBatch(batch []span, q *fetchRequest, fields store.Fields) ([]store.Message, error) {
+	if fields == 0 && !q.modSeq {
 		return nil, nil
 	}
 	v := c.box

@@ -13,8 +13,13 @@ const maxSections = 100
 // fetchRequest is what a FETCH asks for. Items that were asked for twice are
 // answered once, and in our order.
 type fetchRequest struct {
-	uid, flags, internalDate, size, envelope, body, bodyStructure bool
-	sections                                                      []fetchSection
+	uid, flags, internalDate, size, envelope, body, bodyStructure, modSeq bool
+
+	sections []fetchSection
+	// since: only messages that changed after it; vanished: and tell which
+	// are gone since then (RFC 7162 §3.1.4.1, §3.2.6).
+	since    store.ModSeq
+	vanished bool
 }
 
 // fetchSection is one BODY[...] or one of its old names.
@@ -48,12 +53,38 @@ func readFetch(l *imapwire.Lexer) *fetchRequest {
 	return q
 }
 
+// readModifiers reads what may stand behind the items (RFC 4466 §2.4).
+func (q *fetchRequest) readModifiers(l *imapwire.Lexer, uid bool) {
+	if !l.Take(' ') || l.AtEnd() {
+		return
+	}
+	l.List(func() {
+		switch l.Keyword() {
+		case "CHANGEDSINCE":
+			l.Space()
+			q.modSeq = true
+			if q.since = readModSeq(l); q.since == 0 {
+				l.Fail("a MODSEQ is 1 or more")
+			}
+		case "VANISHED":
+			q.vanished = true
+		default:
+			l.Fail("unknown FETCH modifier")
+		}
+	})
+	if q.vanished && (q.since == 0 || !uid) {
+		l.Fail("VANISHED goes with UID FETCH and CHANGEDSINCE")
+	}
+}
+
 func (q *fetchRequest) readItem(l *imapwire.Lexer, word string) {
 	switch word {
 	case "UID":
 		q.uid = true
 	case "FLAGS":
 		q.flags = true
+	case "MODSEQ":
+		q.modSeq = true
 	case "INTERNALDATE":
 		q.internalDate = true
 	case "RFC822.SIZE":

@@ -40,6 +40,7 @@ func (c *session) poll(expunge bool) error {
 	if v.toldRecent != v.recent {
 		c.tellRecent()
 	}
+	v.flagSeq, v.own = changes.Highest, nil
 	if !waiting {
 		v.modSeq = changes.Highest
 	}
@@ -56,8 +57,16 @@ func (c *session) tellExpunged(uids []store.UID) {
 			gone = append(gone, i)
 		}
 	}
-	for _, i := range slices.Backward(gone) {
-		c.conn.SetOut(appendUntagged(c.conn.Out(), i+1, "EXPUNGE"))
+	if c.has(qResync) {
+		vanished := make([]store.UID, len(gone))
+		for n, i := range gone {
+			vanished[n] = v.uids[i]
+		}
+		c.conn.SetOut(appendVanished(c.conn.Out(), false, vanished))
+	} else {
+		for _, i := range slices.Backward(gone) {
+			c.conn.SetOut(appendUntagged(c.conn.Out(), i+1, "EXPUNGE"))
+		}
 	}
 	v.remove(gone)
 }
@@ -85,29 +94,44 @@ func (c *session) takeNew(changes *store.Changes) error {
 }
 
 // tellFlags reports the changes that are news to the client, of the first
-// known messages of the view.
+// known messages of the view. With CONDSTORE a new ModSeq is news too.
 func (c *session) tellFlags(changed []store.FlagState, known int) {
 	v := c.box
-	var news []int
+	var news []flagNews
 	for _, m := range changed {
-		if i, found := v.index(m.UID); found && i < known && v.setFlags(i, m.Flags) {
-			news = append(news, i)
+		i, found := v.index(m.UID)
+		if !found || i >= known {
+			continue
+		}
+		if v.setFlags(i, m.Flags) || c.has(condStore) && m.ModSeq > v.flagSeq && v.own[m.UID] != m.ModSeq {
+			news = append(news, flagNews{i, m.ModSeq})
 		}
 	}
 	c.tellKeywords()
-	for _, i := range news {
-		c.conn.SetOut(v.appendFlagUpdate(c.conn.Out(), i))
+	for _, n := range news {
+		c.conn.SetOut(c.appendFlagUpdate(c.conn.Out(), n))
 	}
 }
 
-// appendFlagUpdate appends a FETCH response with the message's UID and flags.
-func (v *view) appendFlagUpdate(dst []byte, i int) []byte {
+// flagNews is the index and ModSeq of a message whose flags are to be told.
+type flagNews struct {
+	i      int
+	modSeq store.ModSeq
+}
+
+// appendFlagUpdate appends a FETCH response with the message's UID and flags,
+// and what is known of its ModSeq.
+func (c *session) appendFlagUpdate(dst []byte, n flagNews) []byte {
+	v, i := c.box, n.i
 	dst = append(dst, "* "...)
 	dst = strconv.AppendInt(dst, int64(i+1), 10)
 	dst = append(dst, " FETCH (UID "...)
 	dst = strconv.AppendUint(dst, uint64(v.uids[i]), 10)
 	dst = append(dst, " FLAGS "...)
 	dst = v.appendFlags(dst, i)
+	if c.has(condStore) {
+		dst = appendModSeq(append(dst, ' '), n.modSeq)
+	}
 	return append(dst, ")\r\n"...)
 }
 

@@ -17,6 +17,8 @@ const searchBatch = 64
 type searchRequest struct {
 	extended             bool
 	min, max, all, count bool
+	// modSeq: the keys ask for MODSEQ, and so the answer tells it.
+	modSeq bool
 	// conditions must all be met; they are in ascending order of cost.
 	conditions []condition
 }
@@ -37,6 +39,13 @@ func (c *session) searchBy(cmd *imapwire.Command, uid bool) error {
 	if err != nil {
 		return fmt.Errorf("searching %q: %w", c.box.box.Name(), err)
 	}
+	var highest store.ModSeq
+	if q.modSeq {
+		c.grant(condStore)
+		if highest, err = c.highestOf(q.returned(found)); err != nil {
+			return fmt.Errorf("searching %q: %w", c.box.box.Name(), err)
+		}
+	}
 	numbers := make([]uint32, len(found))
 	for n, i := range found {
 		numbers[n] = uint32(i + 1)
@@ -45,19 +54,22 @@ func (c *session) searchBy(cmd *imapwire.Command, uid bool) error {
 		}
 	}
 	if q.extended {
-		c.conn.SetOut(q.appendESearch(c.conn.Out(), cmd.Tag, uid, numbers))
+		c.conn.SetOut(q.appendESearch(c.conn.Out(), cmd.Tag, uid, numbers, highest))
 		return nil
 	}
 	out := append(c.conn.Out(), "* SEARCH"...)
 	for _, n := range numbers {
 		out = strconv.AppendUint(append(out, ' '), uint64(n), 10)
 	}
+	if highest > 0 {
+		out = append(strconv.AppendUint(append(out, " (MODSEQ "...), uint64(highest), 10), ')')
+	}
 	c.conn.SetOut(append(out, "\r\n"...))
 	return nil
 }
 
 // appendESearch appends an ESEARCH response (RFC 4731 §3.2).
-func (q *searchRequest) appendESearch(dst []byte, tag string, uid bool, numbers []uint32) []byte {
+func (q *searchRequest) appendESearch(dst []byte, tag string, uid bool, numbers []uint32, highest store.ModSeq) []byte {
 	dst = append(append(append(dst, `* ESEARCH (TAG "`...), tag...), `")`...)
 	if uid {
 		dst = append(dst, " UID"...)
@@ -76,7 +88,26 @@ func (q *searchRequest) appendESearch(dst []byte, tag string, uid bool, numbers 
 	if q.count {
 		dst = strconv.AppendInt(append(dst, " COUNT "...), int64(len(numbers)), 10)
 	}
+	if highest > 0 {
+		dst = strconv.AppendUint(append(dst, " MODSEQ "...), uint64(highest), 10)
+	}
 	return append(dst, "\r\n"...)
+}
+
+// returned is those of the found messages whose numbers the answer tells, and
+// whose ModSeqs count (RFC 7162 §3.1.10).
+func (q *searchRequest) returned(found []int) []int {
+	if len(found) == 0 || !q.extended || q.all || q.count {
+		return found
+	}
+	var told []int
+	if q.min {
+		told = append(told, found[0])
+	}
+	if last := found[len(found)-1]; q.max && (!q.min || last != found[0]) {
+		told = append(told, last)
+	}
+	return told
 }
 
 // readSearch reads all arguments of a SEARCH.
@@ -102,6 +133,7 @@ func readSearch(l *imapwire.Lexer, v *view) (*searchRequest, error) {
 		word = p.word()
 	}
 	q.conditions = p.all(word, 0)
+	q.modSeq = p.modSeq
 	if err := l.End(); err != nil {
 		return nil, bad(err)
 	}

@@ -85,6 +85,8 @@ type searchParser struct {
 	l    *imapwire.Lexer
 	v    *view
 	keys int
+	// modSeq: a key was MODSEQ.
+	modSeq bool
 }
 
 // word reads the word a key begins with; empty before a set or parenthesis.
@@ -191,6 +193,8 @@ func (p *searchParser) flagKey(word string) (condition, bool) {
 // storedKey reads keys that ask for sizes and dates.
 func (p *searchParser) storedKey(word string) (condition, bool) {
 	switch word {
+	case "MODSEQ":
+		return p.modSeqKey(), true
 	case "LARGER", "SMALLER":
 		p.l.Space()
 		n := int64(p.l.Number64())

@@ -17,10 +17,18 @@ func (c *session) examine(cmd *imapwire.Command) error { return c.choose(cmd, tr
 func (c *session) choose(cmd *imapwire.Command, readOnly bool) error {
 	cmd.Args.Space()
 	name := cmd.Args.Mailbox()
+	params := readSelectParams(cmd.Args)
+	if params.resync != nil && !c.has(qResync) {
+		cmd.Args.Fail("QRESYNC was not enabled")
+	}
 	if err := cmd.Args.End(); err != nil {
 		return bad(err)
 	}
-	c.closeMailbox() // also if the new one cannot be opened
+	if c.box != nil {
+		c.closeMailbox() // also if the new one cannot be opened
+		c.conn.WriteString("* OK [CLOSED] the mailbox selected before\r\n")
+	}
+	c.features |= params.features
 	box, err := c.store.Account.Open(c.ctx, name)
 	if err != nil {
 		return err
@@ -31,6 +39,12 @@ func (c *session) choose(cmd *imapwire.Command, readOnly bool) error {
 	}
 	c.box = v
 	c.tellMailbox(uidValidity)
+	if r := params.resync; r != nil && r.uidValidity == uidValidity {
+		if err := c.tellMissed(r); err != nil {
+			c.closeMailbox()
+			return fmt.Errorf("reading the changes of %q: %w", name, err)
+		}
+	}
 	c.code = append(c.code, "READ-WRITE"...)
 	if readOnly {
 		c.code = append(c.code[:0], "READ-ONLY"...)
@@ -50,7 +64,7 @@ func (c *session) newView(box store.Mailbox, readOnly bool) (*view, uint32, erro
 		return nil, 0, err
 	}
 	v := &view{
-		box: box, readOnly: readOnly, uidNext: status.UIDNext, modSeq: status.HighestModSeq,
+		box: box, readOnly: readOnly, uidNext: status.UIDNext, modSeq: status.HighestModSeq, flagSeq: status.HighestModSeq,
 		uids:  make([]store.UID, 0, status.Messages),
 		marks: make([]mark, 0, status.Messages),
 	}
@@ -89,7 +103,8 @@ func (c *session) tellMailbox(uidValidity uint32) {
 	out = strconv.AppendUint(out, uint64(uidValidity), 10)
 	out = append(out, "] UIDs valid\r\n* OK [UIDNEXT "...)
 	out = strconv.AppendUint(out, uint64(v.uidNext), 10)
-	c.conn.SetOut(append(out, "] predicted next UID\r\n"...))
+	out = v.appendHighest(append(out, "] predicted next UID\r\n* OK ["...))
+	c.conn.SetOut(append(out, "] highest so far\r\n"...))
 }
 
 // closeMailbox leaves the selected mailbox, if there is one.

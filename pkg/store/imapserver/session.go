@@ -25,6 +25,8 @@ type session struct {
 	log    *slog.Logger
 	// box is the selected mailbox; nil: none.
 	box *view
+	// features were enabled by the client.
+	features features
 	// badInRow counts towards maxBad.
 	badInRow int
 	// code goes into the brackets of the OK that answers the command in hand.

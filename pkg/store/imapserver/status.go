@@ -14,7 +14,7 @@ type statusItem struct {
 }
 
 // statusItems is all that STATUS knows: RFC 3501 §6.3.10, RFC 8438 (SIZE),
-// RFC 7889 (APPENDLIMIT), RFC 9051 §6.3.11 (DELETED).
+// RFC 7889 (APPENDLIMIT), RFC 9051 §6.3.11 (DELETED), RFC 7162 §3.1.7 (HIGHESTMODSEQ).
 var statusItems = [...]statusItem{
 	{"MESSAGES", func(_ *session, s store.Status) uint64 { return uint64(s.Messages) }},
 	{"RECENT", func(_ *session, s store.Status) uint64 { return uint64(s.Recent) }},
@@ -23,11 +23,16 @@ var statusItems = [...]statusItem{
 	{"UNSEEN", func(_ *session, s store.Status) uint64 { return uint64(s.Unseen) }},
 	{"DELETED", func(_ *session, s store.Status) uint64 { return uint64(s.Deleted) }},
 	{"SIZE", func(_ *session, s store.Status) uint64 { return uint64(s.Size) }},
+	{"HIGHESTMODSEQ", func(_ *session, s store.Status) uint64 { return uint64(s.HighestModSeq) }},
 	{"APPENDLIMIT", func(c *session, _ store.Status) uint64 { return uint64(c.o.MaxMessage) }},
 }
 
 // statusRequest says which of statusItems are wanted.
-type statusRequest [len(statusItems)]bool
+type statusRequest struct {
+	items [len(statusItems)]bool
+	// condStore: an item was asked for that only a client of CONDSTORE knows.
+	condStore bool
+}
 
 func readStatusItems(l *imapwire.Lexer) *statusRequest {
 	var q statusRequest
@@ -35,7 +40,8 @@ func readStatusItems(l *imapwire.Lexer) *statusRequest {
 		name := l.Keyword()
 		for i := range statusItems {
 			if statusItems[i].name == name {
-				q[i] = true
+				q.items[i] = true
+				q.condStore = q.condStore || name == "HIGHESTMODSEQ"
 				return
 			}
 		}
@@ -66,11 +72,14 @@ func (c *session) tellStatus(name string, q *statusRequest) error {
 	if err != nil {
 		return err
 	}
+	if q.condStore {
+		c.grant(condStore)
+	}
 	out := imapwire.AppendMailbox(append(c.conn.Out(), "* STATUS "...), name)
 	out = append(out, " ("...)
 	first := true
 	for i, item := range statusItems {
-		if !q[i] {
+		if !q.items[i] {
 			continue
 		}
 		if !first {

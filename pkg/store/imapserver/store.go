@@ -2,20 +2,26 @@ package imapserver
 
 import (
 	"fmt"
+	"strconv"
 
 	"mailsrv/pkg/store"
 	"mailsrv/pkg/wire/imapwire"
 )
 
 // storeFlags is STORE (RFC 3501 §6.4.6), uidStore UID STORE.
-func (c *session) storeFlags(cmd *imapwire.Command) error { return c.changeFlags(cmd, (*view).bySeq) }
-func (c *session) uidStore(cmd *imapwire.Command) error   { return c.changeFlags(cmd, (*view).byUID) }
+func (c *session) storeFlags(cmd *imapwire.Command) error {
+	return c.changeFlags(cmd, (*view).bySeq, false)
+}
+func (c *session) uidStore(cmd *imapwire.Command) error {
+	return c.changeFlags(cmd, (*view).byUID, true)
+}
 
-func (c *session) changeFlags(cmd *imapwire.Command, by numbering) error {
+func (c *session) changeFlags(cmd *imapwire.Command, by numbering, uid bool) error {
 	l := cmd.Args
 	l.Space()
 	set := l.NumSet()
 	l.Space()
+	unchangedSince, conditional := readUnchangedSince(l)
 	change, silent := readFlagChange(l)
 	l.Space()
 	names := readStoredFlags(l)
@@ -30,19 +36,43 @@ func (c *session) changeFlags(cmd *imapwire.Command, by numbering) error {
 	if v.readOnly {
 		return errReadOnly()
 	}
+	if conditional {
+		c.grant(condStore)
+	}
 	spans := by(v, set)
 	if len(spans) == 0 {
 		return nil
 	}
-	result, err := v.box.StoreFlags(c.ctx, v.uidSet(spans), change, 0)
+	if conditional && unchangedSince == 0 { // no message has such a ModSeq
+		c.code = imapwire.AppendNumSet(append(c.code, "MODIFIED "...), v.numbers(spans, uid))
+		return nil
+	}
+	result, err := v.box.StoreFlags(c.ctx, v.uidSet(spans), change, unchangedSince)
 	if err != nil {
 		return fmt.Errorf("storing flags in %q: %w", v.box.Name(), err)
 	}
 	c.tellStored(result.Changed, change, silent)
-	if len(result.Changed) < count(spans) {
+	if c.code = v.appendModified(c.code, result.Modified, uid); len(c.code) == 0 && len(result.Changed) < count(spans) {
 		c.code = append(c.code, "EXPUNGEISSUED"...)
 	}
 	return nil
+}
+
+// readUnchangedSince reads the modifier of a conditional STORE, if there is
+// one (RFC 7162 §3.1.3).
+func readUnchangedSince(l *imapwire.Lexer) (since store.ModSeq, conditional bool) {
+	if l.Peek() != '(' {
+		return 0, false
+	}
+	l.List(func() {
+		if l.Keyword() != "UNCHANGEDSINCE" {
+			l.Fail("unknown STORE modifier")
+		}
+		l.Space()
+		since = readModSeq(l)
+	})
+	l.Space()
+	return since, true
 }
 
 // readFlagChange reads FLAGS, +FLAGS or -FLAGS, with or without .SILENT.
@@ -76,10 +106,15 @@ func readStoredFlags(l *imapwire.Lexer) []string {
 }
 
 // tellStored answers STORE. A silent one still hears of flags that are other
-// than what it can work out: others changed them too.
+// than what it can work out, since others changed them too, and with CONDSTORE
+// of the ModSeq (RFC 7162 §3.1.3).
 func (c *session) tellStored(changed []store.FlagState, change store.FlagChange, silent bool) {
 	v := c.box
-	tell := make([]int, 0, len(changed))
+	type news struct {
+		flagNews
+		quiet bool
+	}
+	tell := make([]news, 0, len(changed))
 	for _, m := range changed {
 		i, known := v.index(m.UID)
 		if !known {
@@ -87,12 +122,19 @@ func (c *session) tellStored(changed []store.FlagState, change store.FlagChange,
 		}
 		expected := silent && v.flagsOf(i).Apply(change).Equal(m.Flags)
 		v.setFlags(i, m.Flags)
-		if !expected {
-			tell = append(tell, i)
+		c.toldChange(m)
+		if !expected || c.has(condStore) {
+			tell = append(tell, news{flagNews{i, m.ModSeq}, expected})
 		}
 	}
 	c.tellKeywords()
-	for _, i := range tell {
-		c.conn.SetOut(v.appendFlagUpdate(c.conn.Out(), i))
+	for _, n := range tell {
+		if !n.quiet {
+			c.conn.SetOut(c.appendFlagUpdate(c.conn.Out(), n.flagNews))
+			continue
+		}
+		out := strconv.AppendInt(append(c.conn.Out(), "* "...), int64(n.i+1), 10)
+		out = strconv.AppendUint(append(out, " FETCH (UID "...), uint64(v.uids[n.i]), 10)
+		c.conn.SetOut(append(appendModSeq(append(out, ' '), n.modSeq), ")\r\n"...))
 	}
 }

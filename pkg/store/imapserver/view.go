@@ -22,6 +22,11 @@ type view struct {
 	uidNext store.UID
 	// modSeq: the changes up to it have been told to the client.
 	modSeq store.ModSeq
+	// flagSeq: the changes of flags up to it have been told; it is above
+	// modSeq while expunged messages may not be told yet. own are later ones
+	// that were told in answer to this session's commands.
+	flagSeq store.ModSeq
+	own     map[store.UID]store.ModSeq
 	// recent counts the marks with markRecent; toldRecent is what the client
 	// was told.
 	recent, toldRecent int
@@ -86,6 +91,21 @@ func (v *view) uidSet(spans []span) store.UIDSet {
 		ranges[i] = store.UIDRange{First: v.uids[s.from], Last: v.uids[s.to-1]}
 	}
 	return store.NewUIDSet(ranges)
+}
+
+// numbers is the message numbers or UIDs of the messages in spans.
+func (v *view) numbers(spans []span, uid bool) []uint32 {
+	numbers := make([]uint32, 0, count(spans))
+	for _, s := range spans {
+		for i := s.from; i < s.to; i++ {
+			if uid {
+				numbers = append(numbers, uint32(v.uids[i]))
+			} else {
+				numbers = append(numbers, uint32(i+1))
+			}
+		}
+	}
+	return numbers
 }
 
 func count(spans []span) int {
