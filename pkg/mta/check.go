@@ -65,6 +65,16 @@ type Signer interface {
 	Sign(ctx context.Context, domain string, body mail.Body) ([]byte, error)
 }
 
+// Sealer seals what we hand on for others (ARC, RFC 8617). It may be used from
+// many goroutines.
+type Sealer interface {
+	// Seal returns the fields that tell the next host what we found, to be put
+	// before body, with their CRLFs; none if the domain has no keys or body
+	// cannot be sealed. results is our Authentication-Results, unfolded or not,
+	// without its name. Its error is transient.
+	Seal(ctx context.Context, domain, results string, body mail.Body) ([]byte, error)
+}
+
 // run asks all checks.
 func run(ctx context.Context, checks []Check, at Stage, e *Evidence) error {
 	for _, c := range checks {

@@ -1,9 +1,11 @@
 // Package dkim signs what our users send and verifies what strangers bring
-// (RFC 6376, RFC 8301, RFC 8463).
+// (RFC 6376, RFC 8301, RFC 8463), and does the same for the chain of those who
+// hand a message on (ARC, RFC 8617), which has DKIM's signatures and keys.
 //
-// Check notes one finding for each signature and refuses nothing: DMARC and
-// the admin decide what a signature is worth. Keys are the private keys of our
-// domains on disk, and the Signer that uses them.
+// Check notes one finding for each signature, Chain one for the chain; neither
+// refuses anything: DMARC and the admin decide what a signature is worth. Keys
+// are the private keys of our domains on disk, the Signer and the Sealer that
+// use them.
 package dkim
 
 import (
