@@ -16,6 +16,7 @@ type Checks struct {
 	Greylist Greylist       `yaml:"greylist"`
 	SPF      bool           `yaml:"spf"`
 	DKIM     bool           `yaml:"dkim"`
+	ARC      bool           `yaml:"arc"`
 	DMARC    string         `yaml:"dmarc"`
 }
 
@@ -45,6 +46,7 @@ func defaultChecks() Checks {
 		Greylist: Greylist{Wait: Duration(5 * time.Minute)},
 		SPF:      true,
 		DKIM:     true,
+		ARC:      true,
 		DMARC:    "obey",
 	}
 }

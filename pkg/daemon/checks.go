@@ -44,6 +44,9 @@ func (d *daemon) checks(ctx context.Context) ([]mta.Check, error) {
 	if c.DKIM {
 		checks = append(checks, dkim.NewCheck(dns.LookupTXT))
 	}
+	if c.ARC {
+		checks = append(checks, dkim.NewChain(dns.LookupTXT))
+	}
 	if c.DMARC != "off" {
 		checks = append(checks, dmarc.New(dmarc.Options{Resolver: dns, Obedience: dmarc.Obedience(c.DMARC)}))
 	}

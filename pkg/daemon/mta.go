@@ -182,7 +182,7 @@ func (d *daemon) mta(ctx context.Context, tree directory.Tree, st *storeRole) er
 	}
 	agent := mta.New(mta.Options{
 		Hostname: d.cfg.Hostname, Resolver: resolver, Stores: stores, Queue: d.metrics.deliverer("queue", q), DefaultDomain: d.cfg.Directory.DefaultDomain,
-		Checks: checks, Trusted: c.Checks.Trusted, Signer: keys,
+		Checks: checks, Trusted: c.Checks.Trusted, Signer: keys, Sealer: keys,
 		SentMailbox: sent, MaxSize: int64(c.MaxMessage), MaxRecipients: c.MaxRecipients, Log: log, Accepted: d.metrics.accepted, Refused: d.metrics.refused,
 	})
 	o := smtpserver.Options{Intake: agent, TLS: d.tls(), Hostname: d.cfg.Hostname, MaxSize: int64(c.MaxMessage), MaxRecipients: c.MaxRecipients, SpoolDir: spool, DSN: true, Log: log}

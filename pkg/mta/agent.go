@@ -29,6 +29,8 @@ type Options struct {
 	Trusted []netip.Prefix
 	// Signer signs submissions; nil: they go out unsigned.
 	Signer Signer
+	// Sealer seals strangers' messages that leave us again; nil: nothing is sealed.
+	Sealer Sealer
 	// SentMailbox names the mailbox that takes a copy of each submission in
 	// its sender's account; empty: no copies.
 	SentMailbox string

@@ -39,8 +39,17 @@ func judgement(e *Evidence, host string) []byte {
 	if len(e.Findings) == 0 && e.Junk == "" {
 		return nil
 	}
+	verdict := "accepted"
+	if e.Junk != "" {
+		verdict = "junk; " + quoted(e.Junk)
+	}
+	return []byte(resultsField + ": " + results(e, host) + "\r\n" + verdictField + ": " + verdict + "\r\n")
+}
+
+// results is the value of Authentication-Results, folded (RFC 8601 §2.2).
+func results(e *Evidence, host string) string {
 	var b strings.Builder
-	b.WriteString(resultsField + ": " + host)
+	b.WriteString(host)
 	if len(e.Findings) == 0 {
 		b.WriteString("; none")
 	}
@@ -53,13 +62,7 @@ func judgement(e *Evidence, host string) []byte {
 			b.WriteString("\r\n\t " + p.Name + "=" + value(p.Value))
 		}
 	}
-	b.WriteString("\r\n" + verdictField + ": ")
-	if e.Junk == "" {
-		b.WriteString("accepted\r\n")
-	} else {
-		b.WriteString("junk; " + quoted(e.Junk) + "\r\n")
-	}
-	return []byte(b.String())
+	return b.String()
 }
 
 // value is v as it stands in a pvalue: bare where the grammar allows it.

@@ -132,6 +132,35 @@ func TestSubmissionsAreSigned(t *testing.T) {
 	}
 }
 
+// Seal implements mta.Sealer.
+func (s *seal) Seal(_ context.Context, domain, results string, _ mail.Body) ([]byte, error) {
+	s.domains = append(s.domains, domain)
+	return []byte("ARC-Authentication-Results: i=1; " + results + "\r\n"), nil
+}
+
+func TestForwardsAreSealed(t *testing.T) {
+	h := newHouse(t, opinion{findings: []mta.Finding{{Method: "spf", Result: "pass"}}})
+	s := &seal{}
+	h.options.Sealer = s
+	h.agent = mta.New(h.options)
+	letter := "From: far@far.test\n\nhello\n"
+	if err := h.send(t, stranger(), "far@far.test", letter, "alice@us.example"); err != nil {
+		t.Fatal(err)
+	}
+	if len(s.domains) != 0 {
+		t.Errorf("sealed for %q though nothing left us", s.domains)
+	}
+	if err := h.send(t, stranger(), "far@far.test", letter, "away@us.example"); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"us.example"}, s.domains); diff != "" {
+		t.Error(diff)
+	}
+	if len(h.queue.bodies) != 1 || !strings.HasPrefix(h.queue.bodies[0], "ARC-Authentication-Results: i=1; mx.us.example;\r\n\tspf=pass\r\nAuthentication-Results: mx.us.example") {
+		t.Errorf("queued:\n%q", h.queue.bodies)
+	}
+}
+
 func TestSubmissionWithoutBodyGetsItsEmptyLine(t *testing.T) {
 	h := newHouse(t)
 	if err := h.send(t, h.login("alice"), "alice@us.example", "From: alice@us.example\nSubject: all\n", "bob@us.example"); err != nil {

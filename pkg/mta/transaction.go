@@ -168,6 +168,9 @@ func (t *transaction) data(ctx context.Context, body mail.Body) (Outcome, error)
 	if err != nil {
 		return Outcome{}, err
 	}
+	if msg, err = t.seal(ctx, msg); err != nil {
+		return Outcome{}, err
+	}
 	env := mail.Envelope{From: e.Sender.From, Proof: t.resolution.poster.Proof, Trace: t.trace, SMTPUTF8: e.Sender.SMTPUTF8,
 		EightBit: e.Sender.EightBit, Ret: e.Sender.Ret, EnvID: e.Sender.EnvID}
 	return t.deliverThrough(ctx, env, msg)
@@ -317,6 +320,25 @@ func (t *transaction) sign(ctx context.Context, body mail.Body) (mail.Body, erro
 	head, err := t.agent.o.Signer.Sign(ctx, from[0].Domain, body)
 	if err != nil {
 		return nil, fmt.Errorf("signing for %s: %w", from[0].Domain, err)
+	}
+	if len(head) == 0 {
+		return body, nil
+	}
+	return &amended{head: head, original: body}, nil
+}
+
+// seal puts what we found before a stranger's message that leaves us again, so
+// that the next host need not judge us by it.
+func (t *transaction) seal(ctx context.Context, body mail.Body) (mail.Body, error) {
+	e := &t.evidence
+	leaves := slices.ContainsFunc(t.targets, func(target Target) bool { return target.Via == ViaMX || target.Via == ViaTransport })
+	if t.agent.o.Sealer == nil || !e.Stranger || !leaves {
+		return body, nil
+	}
+	domain := e.Recipients[0].Address.Domain
+	head, err := t.agent.o.Sealer.Seal(ctx, domain, results(e, t.agent.o.Hostname), body)
+	if err != nil {
+		return nil, fmt.Errorf("sealing for %s: %w", domain, err)
 	}
 	if len(head) == 0 {
 		return body, nil
