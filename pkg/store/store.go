@@ -159,6 +159,13 @@ type Mailbox interface {
 	// Append stores one message. It replaces a SentCopy of the same
 	// Message-ID. ErrOverQuota, ErrNoMailbox.
 	Append(ctx context.Context, body mail.Body, flags Flags, internalDate time.Time, q Quota) (UID, error)
+	// AppendAll is Append of several messages in one commit, all or none; the
+	// UIDs are in their order (RFC 3502). An error may match ErrOverQuota, ErrNoMailbox.
+	AppendAll(ctx context.Context, messages []Incoming, q Quota) ([]UID, error)
+	// Replace appends to the mailbox dst of the same account and removes the
+	// message uid of this one, in one commit (RFC 8508). The removed one makes
+	// room for the other. ErrNoMessage, ErrOverQuota, ErrNoMailbox.
+	Replace(ctx context.Context, uid UID, dst string, by Incoming, q Quota) (UID, error)
 	// StoreFlags changes flags and returns the changed messages' state, and
 	// that of messages it left alone since their ModSeq is above unchangedSince
 	// (0: no condition), ascending by UID.
@@ -186,6 +193,14 @@ type Mailbox interface {
 	Watch(wake func()) (stop func())
 }
 
+// Incoming is a message on its way into a mailbox.
+type Incoming struct {
+	Body  mail.Body
+	Flags Flags
+	// InternalDate keeps its zone; zero: now.
+	InternalDate time.Time
+}
+
 // Fields says which parts of a Message are wanted.
 type Fields uint
 
@@ -196,6 +211,7 @@ const (
 	FieldBodyStructure                    // Body, BodyStructure
 	FieldHeader                           // Header
 	FieldParts                            // Parts
+	FieldID                               // ID
 )
 
 // Message is a message in a mailbox without its body.
@@ -212,6 +228,9 @@ type Message struct {
 	Envelope, Body, BodyStructure []byte
 	// Header is the header block with the empty line that ends it.
 	Header []byte
+	// ID names the content: what has the same ID in one account has the same
+	// bytes. At most 255 letters, digits, "-" and "_" (RFC 8474 §3).
+	ID string
 	// Parts is the table of part offsets, as mime.DecodeParts reads it.
 	Parts []byte
 }

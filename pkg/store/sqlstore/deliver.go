@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -134,42 +135,122 @@ func (s *Store) insertMessage(tx *sqlite.Tx, mailbox int64, m message) (uid stor
 }
 
 // Append implements store.Mailbox.
-func (m *mailbox) Append(ctx context.Context, in mail.Body, flags store.Flags, internalDate time.Time, q store.Quota) (uid store.UID, err error) {
-	m.s.naming.RLock()
-	b, err := m.s.take(ctx, in)
+func (m *mailbox) Append(ctx context.Context, in mail.Body, flags store.Flags, internalDate time.Time, q store.Quota) (store.UID, error) {
+	uids, err := m.AppendAll(ctx, []store.Incoming{{Body: in, Flags: flags, InternalDate: internalDate}}, q)
 	if err != nil {
-		m.s.naming.RUnlock()
-		return 0, failure(err)
+		return 0, err
 	}
-	if internalDate.IsZero() {
-		internalDate = m.s.o.Now()
+	return uids[0], nil
+}
+
+// AppendAll implements store.Mailbox.
+func (m *mailbox) AppendAll(ctx context.Context, messages []store.Incoming, q store.Quota) (uids []store.UID, err error) {
+	err = m.bring(ctx, messages, func(tx *sqlite.Tx, bodies []*body, d *dropped) error {
+		uids, err = m.appendIn(tx, messages, bodies, q, d)
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
-	var d dropped
-	err = m.write(ctx, func(tx *sqlite.Tx) error {
-		d = dropped{}
-		id, err := insertBody(tx, b)
+	m.s.wake(m.id)
+	return uids, nil
+}
+
+// Replace implements store.Mailbox.
+func (m *mailbox) Replace(ctx context.Context, uid store.UID, dst string, by store.Incoming, q store.Quota) (added store.UID, err error) {
+	if dst, err = normalName(dst); err != nil {
+		return 0, store.ErrNoMailbox
+	}
+	to := &mailbox{s: m.s, account: m.account, name: dst}
+	messages := []store.Incoming{by}
+	err = m.bring(ctx, messages, func(tx *sqlite.Tx, bodies []*body, d *dropped) error {
+		if found, err := tx.Get("SELECT id FROM mailbox WHERE account=? AND name=? AND NOT noselect", []any{m.account, dst}, &to.id); err != nil || !found {
+			return cmp.Or(err, store.ErrNoMailbox)
+		}
+		var old int64
+		if found, err := tx.Get("SELECT body FROM message WHERE mailbox=? AND uid=?", []any{m.id, uid}, &old); err != nil || !found {
+			return cmp.Or(err, store.ErrNoMessage)
+		}
+		if err := remove(tx, m.id, []store.UID{uid}); err != nil {
+			return err
+		}
+		uids, err := to.appendIn(tx, messages, bodies, q, d)
 		if err != nil {
 			return err
 		}
-		if b.messageID != "" {
-			if d, err = m.replaceSentCopy(tx, b.messageID, id); err != nil {
-				return err
-			}
-		}
-		if err := room(tx, m.account, q, b.size, 1); err != nil {
-			return err
-		}
-		uid, err = m.s.insertMessage(tx, m.id, message{flags: flags, internal: internalDate, size: b.size, body: id})
+		added = uids[0]
+		files, err := dropBodies(tx, map[int64]bool{old: true})
+		d.files = append(d.files, files...)
 		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	m.s.wake(m.id, to.id)
+	return added, nil
+}
+
+// bring takes messages in and runs fn with their bodies in one transaction.
+func (m *mailbox) bring(ctx context.Context, messages []store.Incoming, fn func(*sqlite.Tx, []*body, *dropped) error) error {
+	bodies := make([]*body, 0, len(messages))
+	m.s.naming.RLock()
+	for _, in := range messages {
+		b, err := m.s.take(ctx, in.Body)
+		if err != nil {
+			m.s.naming.RUnlock()
+			m.s.forsakeAll(ctx, bodies, nil)
+			return failure(err)
+		}
+		bodies = append(bodies, b)
+	}
+	var d dropped
+	err := m.write(ctx, func(tx *sqlite.Tx) error {
+		d = dropped{}
+		return fn(tx, bodies, &d)
 	})
 	m.s.naming.RUnlock()
 	if err != nil {
-		m.s.forsake(ctx, b, err)
-		return 0, err
+		m.s.forsakeAll(ctx, bodies, err)
+		return err
 	}
-	m.s.wake(m.id)
 	m.s.removeFiles(context.WithoutCancel(ctx), d.files)
-	return uid, nil
+	return nil
+}
+
+func (s *Store) forsakeAll(ctx context.Context, bodies []*body, err error) {
+	for _, b := range bodies {
+		s.forsake(ctx, b, err)
+	}
+}
+
+// appendIn appends messages within a transaction.
+func (m *mailbox) appendIn(tx *sqlite.Tx, messages []store.Incoming, bodies []*body, q store.Quota, d *dropped) (uids []store.UID, err error) {
+	for i, in := range messages {
+		b := bodies[i]
+		id, err := insertBody(tx, b)
+		if err != nil {
+			return nil, err
+		}
+		if b.messageID != "" {
+			replaced, err := m.replaceSentCopy(tx, b.messageID, id)
+			if err != nil {
+				return nil, err
+			}
+			d.files = append(d.files, replaced.files...)
+		}
+		if err := room(tx, m.account, q, b.size, 1); err != nil {
+			return nil, err
+		}
+		if in.InternalDate.IsZero() {
+			in.InternalDate = m.s.o.Now()
+		}
+		uid, err := m.s.insertMessage(tx, m.id, message{flags: in.Flags, internal: in.InternalDate, size: b.size, body: id})
+		if err != nil {
+			return nil, err
+		}
+		uids = append(uids, uid)
+	}
+	return uids, nil
 }
 
 // replaceSentCopy removes the copy that the MTA made of what the client now

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"database/sql"
+	"encoding/base64"
 	"io"
 	"iter"
+	"slices"
 	"strings"
 	"time"
 
@@ -108,7 +111,7 @@ func (m *mailbox) Messages(ctx context.Context, uids store.UIDSet, fields store.
 
 const (
 	flagsQuery = `SELECT uid, modseq, flags, keywords, internal, saved, size FROM message WHERE mailbox=? AND uid BETWEEN ? AND ? ORDER BY uid LIMIT ?`
-	fullQuery  = `SELECT uid, modseq, flags, keywords, internal, saved, message.size, envelope, basic, structure, header, parts, prefix
+	fullQuery  = `SELECT uid, modseq, flags, keywords, internal, saved, message.size, envelope, basic, structure, header, parts, prefix, digest
 		FROM message JOIN body ON id=body WHERE mailbox=? AND uid BETWEEN ? AND ? ORDER BY uid LIMIT ?`
 	envelopeQuery = `SELECT uid, modseq, flags, keywords, internal, saved, message.size, envelope
 		FROM message JOIN body ON id=body WHERE mailbox=? AND uid BETWEEN ? AND ? ORDER BY uid LIMIT ?`
@@ -129,13 +132,13 @@ func (m *mailbox) page(ctx context.Context, page []store.Message, first, last st
 			var flags uint8
 			var keywords, internal string
 			var saved int64
-			var prefix, parts sql.RawBytes
+			var prefix, parts, digest sql.RawBytes
 			dest := []any{&msg.UID, &msg.ModSeq, &flags, &keywords, &internal, &saved, &msg.Size}
 			switch query {
 			case envelopeQuery:
 				dest = append(dest, &msg.Envelope)
 			case fullQuery:
-				dest = append(dest, &msg.Envelope, &msg.Body, &msg.BodyStructure, &msg.Header, &parts, &prefix)
+				dest = append(dest, &msg.Envelope, &msg.Body, &msg.BodyStructure, &msg.Header, &parts, &prefix, &digest)
 			}
 			if err := scan(dest...); err != nil {
 				return err
@@ -145,6 +148,7 @@ func (m *mailbox) page(ctx context.Context, page []store.Message, first, last st
 			msg.SaveDate = time.Unix(saved, 0)
 			if query == fullQuery {
 				msg.Header = append(append(make([]byte, 0, len(prefix)+len(msg.Header)), prefix...), msg.Header...)
+				msg.ID = contentID(digest, prefix)
 				var err error
 				if msg.Parts, err = mime.PrefixParts(nil, parts, len(prefix)); err != nil {
 					return err
@@ -155,6 +159,15 @@ func (m *mailbox) page(ctx context.Context, page []store.Message, first, last st
 		})
 	})
 	return page, err
+}
+
+// contentID names what the body of that digest is behind prefix.
+func contentID(digest, prefix []byte) string {
+	if len(prefix) > 0 {
+		sum := sha256.Sum256(append(slices.Clone(digest), prefix...))
+		digest = sum[:]
+	}
+	return "M" + base64.RawURLEncoding.EncodeToString(digest[:18])
 }
 
 func flagsOf(system uint8, keywords string) store.Flags {

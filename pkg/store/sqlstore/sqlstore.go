@@ -311,7 +311,7 @@ func (s *Store) removeFiles(ctx context.Context, files []blob.Digest) {
 // was refused, or there all along. After an error of the commit itself the file
 // stays, since the commit may turn out to hold it.
 func (s *Store) forsake(ctx context.Context, b *body, err error) {
-	known := err == nil || errors.Is(err, sqlite.ErrFull) || errors.Is(err, store.ErrOverQuota) || errors.Is(err, store.ErrNoMailbox)
+	known := err == nil || errors.Is(err, sqlite.ErrFull) || errors.Is(err, store.ErrOverQuota) || errors.Is(err, store.ErrNoMailbox) || errors.Is(err, store.ErrNoMessage)
 	if b.content == nil && known {
 		s.removeFiles(context.WithoutCancel(ctx), []blob.Digest{b.digest})
 	}

@@ -58,7 +58,7 @@ func whole(t *testing.T, m store.Mailbox, uid store.UID) string {
 func Run(t *testing.T, makeStore func(t *testing.T) store.Store) {
 	for name, test := range map[string]func(*testing.T, store.Store){
 		"Deliver": testDeliver, "Append": testAppend, "Flags": testFlags, "Expunge": testExpunge, "CopyMove": testCopyMove,
-		"Tree": testTree, "SentCopy": testSentCopy, "Quota": testQuota, "Watch": testWatch, "Parallel": testParallel,
+		"Tree": testTree, "SentCopy": testSentCopy, "Quota": testQuota, "Watch": testWatch, "AppendAll": testAppendAll, "Replace": testReplace, "ID": testID, "Parallel": testParallel,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, makeStore(t)) })
 	}
