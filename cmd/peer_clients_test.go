@@ -62,6 +62,15 @@ func (x *clientsTest) curl(t *testing.T) {
 		run(x.message("by "+url), tls, url, "--user", "alice:"+x.alice, "--mail-from", "alice@example.test", "--mail-rcpt", "bob@example.test", "--upload-file", "-")
 		x.came(t, "\r\n\r\n.\r\nby "+url+"\r\n")
 	}
+	for url, tls := range map[string]string{"pop3://localhost:" + port(x.pop3): "--ssl-reqd", "pop3s://localhost:" + port(x.pop3s): "--ssl"} {
+		as := []string{tls, "--user", "bob:" + x.bob}
+		if out := run("", append(as, url)...); strings.Count(out, "\r\n") != x.toBob {
+			t.Errorf("LIST:\n%s", out)
+		}
+		if out := run("", append(as, url+"/1")...); !strings.Contains(out, "\r\n\r\n.\r\nby smtp") {
+			t.Errorf("RETR:\n%s", out)
+		}
+	}
 	for url, tls := range map[string]string{"imap://localhost:" + port(x.imap): "--ssl-reqd", "imaps://localhost:" + port(x.imaps): "--ssl"} {
 		as := []string{tls, "--user", "bob:" + x.bob}
 		if out := run("", append(as, url+"/INBOX", "-X", "FETCH 1:* (FLAGS ENVELOPE)")...); strings.Count(out, " FETCH (") != x.toBob || !strings.Contains(out, `"by smtp://`) {
@@ -71,7 +80,7 @@ func (x *clientsTest) curl(t *testing.T) {
 			t.Errorf("the first message:\n%s", out)
 		}
 		run("", append(as, url+"/Drafts", "-T", x.file("draft", x.message("up")))...)
-		if out := run("", append(as, url+"/Drafts?SUBJECT up")...); strings.TrimSpace(out) != "* SEARCH 1" {
+		if out := run("", append(as, url+"/Drafts?SUBJECT%20up")...); strings.TrimSpace(out) != "* SEARCH 1" {
 			t.Errorf("the search: %q", out)
 		}
 		run("", append(as, url+"/Drafts", "-X", `STORE 1 +FLAGS (\Deleted)`, "--next", "-sS", "--cacert", x.cert, tls, "--user", "bob:"+x.bob, url+"/Drafts", "-X", "EXPUNGE")...)
@@ -107,14 +116,13 @@ func (x *clientsTest) msmtp(t *testing.T) {
 
 func (x *clientsTest) python(t *testing.T) {
 	script := x.file("clients.py", pythonScript)
-	peertest.Client(t, "", peertest.Program(t, "python3", "python3"), script, x.cert, port(x.imap), port(x.imaps), port(x.submission), port(x.submissions), x.alice, x.bob)
-	x.came(t, "python 0")
-	x.came(t, "python 1")
+	peertest.Client(t, "", peertest.Program(t, "python3", "python3"), script, x.cert, port(x.imap), port(x.imaps), port(x.pop3), port(x.pop3s), port(x.submission), port(x.submissions), x.alice, x.bob)
+	x.toBob++ // of the two, one is taken away
 }
 
 const pythonScript = `
-import email, imaplib, smtplib, ssl, sys
-cert, imap, imaps, submission, submissions, alice, bob = sys.argv[1:]
+import email, imaplib, poplib, smtplib, ssl, sys
+cert, imap, imaps, pop3, pop3s, submission, submissions, alice, bob = sys.argv[1:]
 context = ssl.create_default_context(cafile=cert)
 near, far = smtplib.SMTP("localhost", int(submission)), smtplib.SMTP_SSL("localhost", int(submissions), context=context)
 near.starttls(context=context)
@@ -146,28 +154,47 @@ for m in (near, far):
     ok(m.close())
     ok(m.delete("python"))
     m.logout()
+near, far = poplib.POP3("localhost", int(pop3)), poplib.POP3_SSL("localhost", int(pop3s), context=context)
+near.stls(context)
+counts = []
+for n, m in enumerate((near, far)): # the first takes the last message away
+    m.user("bob")
+    m.pass_(bob)
+    count, size = m.stat()
+    assert (count, size) == (len(m.list()[1]), sum(int(l.split()[1]) for l in m.list()[1]))
+    assert len(m.uidl()[1]) == count
+    assert b"Subject: python %d" % (1 - n) in m.top(count, 0)[1], m.top(count, 0)
+    text = m.retr(count)[1]
+    assert sum(len(l) + 2 for l in text) == int(m.list(count).split()[2]), text
+    if m is near:
+        m.dele(count)
+    m.quit()
+    counts.append(count)
+assert counts[0] == counts[1] + 1
 `
 
-// fetchmail takes bob's mail away, by IMAP with TLS.
+// fetchmail takes bob's mail away, by IMAP and by POP3 with TLS.
 func (x *clientsTest) fetchmail(t *testing.T) {
 	fetchmail := peertest.Program(t, "fetchmail", "fetchmail")
-	if err := x.deliver("bob@example.test"); err != nil {
-		t.Fatal(err)
-	}
-	x.toBob++
-	taken := filepath.Join(x.dir, "taken")
 	t.Setenv("FETCHMAILHOME", x.dir)
-	config := x.file("fetchmailrc", fmt.Sprintf("poll localhost protocol IMAP port %s user bob password %q fetchall no keep ssl sslcertck sslcertfile %q mda \"cat >>%s\"\n",
-		port(x.imaps), x.bob, x.cert, taken))
-	peertest.Client(t, "", fetchmail, "-f", config, "--nodetach", "--nosyslog", "--pidfile", filepath.Join(x.dir, "fetchmail.pid"))
-	mail, err := os.ReadFile(taken)
-	if err != nil || strings.Count(string(mail), "Return-Path: ") != x.toBob || !strings.Contains(string(mail), "stranger@elsewhere.test") {
-		t.Errorf("%d of %d messages, %v", strings.Count(string(mail), "Return-Path: "), x.toBob, err)
+	for protocol, address := range map[string]string{"IMAP": x.imaps, "POP3": x.pop3s} {
+		if err := x.deliver("bob@example.test"); err != nil {
+			t.Fatal(err)
+		}
+		x.toBob++
+		taken := filepath.Join(x.dir, protocol)
+		config := x.file("fetchmailrc", fmt.Sprintf("poll localhost protocol %s port %s user bob password %q fetchall no keep ssl sslcertck sslcertfile %q mda \"cat >>%s\"\n",
+			protocol, port(address), x.bob, x.cert, taken))
+		peertest.Client(t, "", fetchmail, "-f", config, "--nodetach", "--nosyslog", "--pidfile", filepath.Join(x.dir, "fetchmail.pid"))
+		mail, err := os.ReadFile(taken)
+		if err != nil || strings.Count(string(mail), "Return-Path: ") != x.toBob || !strings.Contains(string(mail), "stranger@elsewhere.test") {
+			t.Errorf("%s: %d of %d messages, %v", protocol, strings.Count(string(mail), "Return-Path: "), x.toBob, err)
+		}
+		if left := messages(t, x.dial(t, "bob", x.bob), "INBOX"); len(left) != 0 {
+			t.Errorf("%s: %d messages are left", protocol, len(left))
+		}
+		x.toBob = 0
 	}
-	if left := messages(t, x.dial(t, "bob", x.bob), "INBOX"); len(left) != 0 {
-		t.Errorf("%d messages are left", len(left))
-	}
-	x.toBob = 0
 }
 
 // openssl looks at the TLS of each door, and demands a certificate that it can verify.
@@ -177,11 +204,13 @@ func (x *clientsTest) openssl(t *testing.T) {
 		address, bye string
 		args         []string
 	}{
-		"imap":        {x.imap, "a LOGOUT\r\n", []string{"-starttls", "imap"}},
-		"imaps":       {x.imaps, "a LOGOUT\r\n", []string{"-alpn", "imap"}},
-		"smtp":        {x.smtp, "QUIT\r\n", []string{"-starttls", "smtp"}},
-		"submission":  {x.submission, "QUIT\r\n", []string{"-starttls", "smtp", "-tls1_2"}},
-		"submissions": {x.submissions, "QUIT\r\n", nil},
+		"imap":        {x.imap, "a LOGOUT\n", []string{"-starttls", "imap"}},
+		"imaps":       {x.imaps, "a LOGOUT\n", []string{"-alpn", "imap"}},
+		"pop3":        {x.pop3, "QUIT\n", []string{"-starttls", "pop3"}},
+		"pop3s":       {x.pop3s, "QUIT\n", []string{"-alpn", "pop3"}},
+		"smtp":        {x.smtp, "QUIT\n", []string{"-starttls", "smtp"}},
+		"submission":  {x.submission, "QUIT\n", []string{"-starttls", "smtp", "-tls1_2"}},
+		"submissions": {x.submissions, "QUIT\n", nil},
 	} {
 		out := peertest.Client(t, c.bye, openssl, append(append([]string{"s_client"}, c.args...), "-connect", c.address, "-CAfile", x.cert, "-verify_return_error", "-verify_hostname", "localhost", "-crlf", "-ign_eof")...)
 		if !strings.Contains(out, "Verify return code: 0 (ok)") {

@@ -29,7 +29,7 @@ func TestPeerDovecot(t *testing.T) {
 	w := newWhole(t)
 	secret := w.file("master.secret", "of-the-mmp\n")
 	w.start("directory, mta, mmp", map[string]string{
-		"mmp": fmt.Sprintf("stores: [{host: %s, address: %q, tls: starttls, ca: %s, kind: dovecot, proxy_name: mmp, secret_file: %s}]", host, d.IMAP, d.CA, secret),
+		"mmp": fmt.Sprintf("stores: [{host: %s, address: %q, pop3_address: %q, tls: starttls, ca: %s, kind: dovecot, proxy_name: mmp, secret_file: %s}]", host, d.IMAP, d.POP3, d.CA, secret),
 		"mta": fmt.Sprintf("stores: [{host: %s, address: %q, tls: starttls, ca: %s}], queue: {retry: [1s]}", host, d.LMTP, d.CA),
 	})
 	w.mailsrv("domain", "add", "example.test", "--mailhost", host)
@@ -102,6 +102,25 @@ func TestPeerDovecot(t *testing.T) {
 		add(t, c, "INBOX", text, imap.FlagFlagged)
 		if got := messages(t, c, "INBOX"); len(got) != 1 || got[0].text != text || got[0].flags != `\flagged` {
 			t.Errorf("%d messages, or another text", len(got))
+		}
+	})
+	t.Run("POP3", func(t *testing.T) {
+		script := w.file("pop3.py", `
+import poplib, ssl, sys
+m = poplib.POP3_SSL("localhost", int(sys.argv[2]), context=ssl.create_default_context(cafile=sys.argv[1]))
+m.user("bob@example.test")
+try:
+    m.pass_("wrong")
+    sys.exit("a wrong password was let in")
+except poplib.error_proto:
+    m.user("bob@example.test")
+    m.pass_(sys.argv[3])
+assert m.stat()[0] == 1
+assert b"Subject: one" in m.retr(1)[1] and m.retr(1)[1].count(b"..") == 30000
+m.quit()`)
+		peertest.Client(t, "", peertest.Program(t, "python3", "python3"), script, w.cert, port(w.pop3s), bob)
+		if want := "pop3-login: Info: Login: user=<bob@example.test>"; strings.Count(d.Log(), want) != 1 || strings.Count(d.Log(), "pop3-login: Info: ") != 2 {
+			t.Error("Dovecot saw more than the start's probe and one login by POP3")
 		}
 	})
 	t.Run("a recipient that it does not know", func(t *testing.T) {

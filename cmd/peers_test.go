@@ -31,16 +31,17 @@ type whole struct {
 	*install
 	config string
 	// Addresses, host:port.
-	imap, imaps, smtp, submission, submissions string
+	imap, imaps, pop3, pop3s, smtp, submission, submissions string
 }
 
 // newWhole chooses the addresses of one that is still to start.
 func newWhole(t *testing.T) *whole {
 	t.Helper()
 	w := &whole{install: newInstall(t)}
-	p := ports(t, 5)
+	p := ports(t, 7)
 	address := func(n int) string { return net.JoinHostPort("127.0.0.1", fmt.Sprint(p[n])) }
 	w.imap, w.imaps, w.smtp, w.submission, w.submissions = address(0), address(1), address(2), address(3), address(4)
+	w.pop3, w.pop3s = address(5), address(6)
 	return w
 }
 
@@ -49,7 +50,7 @@ func newWhole(t *testing.T) *whole {
 func (w *whole) start(roles string, sections map[string]string) {
 	w.t.Helper()
 	text := w.common("all", roles) + fmt.Sprintf("directory: {default_domain: example.test, %s}\n", sections["directory"]) +
-		fmt.Sprintf("mmp: {imap: {listen: [%q], listen_tls: [%q]}, %s}\n", w.imap, w.imaps, sections["mmp"]) +
+		fmt.Sprintf("mmp: {imap: {listen: [%q], listen_tls: [%q]}, pop3: {listen: [%q], listen_tls: [%q]}, %s}\n", w.imap, w.imaps, w.pop3, w.pop3s, sections["mmp"]) +
 		fmt.Sprintf("mta: {smtp: {listen: [%q]}, submission: {listen: [%q]}, submissions: {listen: [%q]}, %s}\n", w.smtp, w.submission, w.submissions, sections["mta"])
 	w.config = w.file("all.yaml", text)
 	w.serve(w.config)

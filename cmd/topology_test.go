@@ -77,8 +77,9 @@ func (i *install) serve(config string) func(syscall.Signal) {
 	if err := c.Start(); err != nil {
 		i.t.Fatal(err)
 	}
-	ready := make(chan struct{})
+	ready, ended := make(chan struct{}), make(chan struct{})
 	go func() {
+		defer close(ended)
 		// The table of doors is printed once all of them are open.
 		lines := bufio.NewScanner(out)
 		for first := true; lines.Scan(); first = false {
@@ -89,6 +90,9 @@ func (i *install) serve(config string) func(syscall.Signal) {
 	}()
 	select {
 	case <-ready:
+	case <-ended:
+		_ = c.Wait()
+		i.t.Fatalf("%s ended:\n%s", config, log)
 	case <-time.After(20 * time.Second):
 		c.Process.Kill()
 		i.t.Fatalf("%s did not start:\n%s", config, log)

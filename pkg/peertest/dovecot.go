@@ -20,13 +20,13 @@ type DovecotOptions struct {
 	MasterUser, MasterSecret string
 }
 
-// Dovecot is a running instance: IMAP and LMTP with STARTTLS, over Maildirs.
+// Dovecot is a running instance: IMAP, POP3 and LMTP with STARTTLS, over Maildirs.
 type Dovecot struct {
 	// Host is its address; CA the PEM file that its certificate is checked with.
 	Host, CA string
-	// IMAP, IMAPS, LMTP and SASL are host:port. SASL is its authentication
+	// IMAP, IMAPS, POP3, LMTP and SASL are host:port. SASL is its authentication
 	// server, for Postfix.
-	IMAP, IMAPS, LMTP, SASL string
+	IMAP, IMAPS, POP3, LMTP, SASL string
 
 	path, dir string
 	daemon    *daemon
@@ -36,9 +36,11 @@ type Dovecot struct {
 // processes have users of their own.
 func StartDovecot(t testing.TB, o DovecotOptions) *Dovecot {
 	t.Helper()
-	path := Program(t, "dovecot", "dovecot-imapd")
-	if !executable("/usr/lib/dovecot/lmtp") {
-		missing(t, "Dovecot's lmtp is not installed (Debian's package dovecot-lmtpd)")
+	path := Program(t, "dovecot", "dovecot-core")
+	for protocol, debian := range map[string]string{"imap": "dovecot-imapd", "pop3": "dovecot-pop3d", "lmtp": "dovecot-lmtpd"} {
+		if !executable("/usr/lib/dovecot/" + protocol) {
+			missing(t, "Dovecot's %s is not installed (Debian's package %s)", protocol, debian)
+		}
 	}
 	needRoot(t, "Dovecot")
 	if v := Client(t, "", path, "--version"); !strings.HasPrefix(v, "2.3.") {
@@ -47,7 +49,7 @@ func StartDovecot(t testing.TB, o DovecotOptions) *Dovecot {
 	mail, err := user.Lookup("mail")
 	must(t, err)
 	dir, host := Folder(t), Host(t)
-	d := &Dovecot{path: path, dir: dir, Host: host, IMAP: host + ":143", IMAPS: host + ":993", LMTP: host + ":24", SASL: host + ":12345"}
+	d := &Dovecot{path: path, dir: dir, Host: host, IMAP: host + ":143", IMAPS: host + ":993", POP3: host + ":110", LMTP: host + ":24", SASL: host + ":12345"}
 	var key string
 	d.CA, key = certificate(t, dir, o.Name, host)
 	home := filepath.Join(dir, "mail")
@@ -72,7 +74,7 @@ func StartDovecot(t testing.TB, o DovecotOptions) *Dovecot {
 // Start starts it again after Stop, on the same mail.
 func (d *Dovecot) Start(t testing.TB) {
 	t.Helper()
-	d.daemon = start(t, d.dir, []string{d.IMAP, d.IMAPS, d.LMTP, d.SASL}, d.path, "-F", "-c", filepath.Join(d.dir, "dovecot.conf"))
+	d.daemon = start(t, d.dir, []string{d.IMAP, d.IMAPS, d.POP3, d.LMTP, d.SASL}, d.path, "-F", "-c", filepath.Join(d.dir, "dovecot.conf"))
 }
 
 // Stop ends it, and with it its sessions.
@@ -93,7 +95,7 @@ const dovecotConf = `base_dir = %[1]s/run
 state_dir = %[1]s/state
 log_path = %[1]s/log
 listen = %[2]s
-protocols = imap lmtp
+protocols = imap pop3 lmtp
 ssl = yes
 ssl_cert = <%[3]s
 ssl_key = <%[4]s
@@ -122,6 +124,14 @@ service imap-login {
   inet_listener imaps {
     port = 993
     ssl = yes
+  }
+}
+service pop3-login {
+  inet_listener pop3 {
+    port = 110
+  }
+  inet_listener pop3s {
+    port = 0
   }
 }
 service lmtp {
