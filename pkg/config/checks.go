@@ -18,6 +18,7 @@ type Checks struct {
 	DKIM     bool           `yaml:"dkim"`
 	ARC      bool           `yaml:"arc"`
 	DMARC    string         `yaml:"dmarc"`
+	Milters  []Milter       `yaml:"milters"`
 }
 
 // Rate bounds what one source hands in; 0 is no bound.
@@ -31,6 +32,12 @@ type Rate struct {
 type DNSBL struct {
 	Zone   string `yaml:"zone"`
 	Action string `yaml:"action"`
+}
+
+// Milter is a content filter, and what a message meets while it is silent.
+type Milter struct {
+	Address   string `yaml:"address"`
+	OnFailure string `yaml:"on_failure"`
 }
 
 // Greylist puts first contacts off.
@@ -62,6 +69,15 @@ func (c Checks) validate(bad report) {
 		}
 		if actions := []string{"refuse", "junk", "vouch"}; !slices.Contains(actions, l.Action) {
 			bad(key+".action", "%q is none of %s", l.Action, strings.Join(actions, ", "))
+		}
+	}
+	for i, m := range c.Milters {
+		key := fmt.Sprintf("mta.checks.milters[%d]", i)
+		if !strings.HasPrefix(m.Address, "unix:/") && !validAddress(m.Address) {
+			bad(key+".address", "%q is neither host:port nor unix:/path", m.Address)
+		}
+		if modes := []string{"", "wait", "accept"}; !slices.Contains(modes, m.OnFailure) {
+			bad(key+".on_failure", "%q is neither wait nor accept", m.OnFailure)
 		}
 	}
 	for name, n := range map[string]int{"login_hourly": c.Rate.LoginHourly, "login_daily": c.Rate.LoginDaily, "stranger_minute": c.Rate.StrangerMinute} {

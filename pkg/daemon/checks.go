@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"mailsrv/pkg/mta"
@@ -10,6 +11,7 @@ import (
 	"mailsrv/pkg/mta/dmarc"
 	"mailsrv/pkg/mta/dnsbl"
 	"mailsrv/pkg/mta/greylist"
+	"mailsrv/pkg/mta/milter"
 	"mailsrv/pkg/mta/rate"
 	"mailsrv/pkg/mta/spf"
 )
@@ -49,6 +51,13 @@ func (d *daemon) checks(ctx context.Context) ([]mta.Check, error) {
 	}
 	if c.DMARC != "off" {
 		checks = append(checks, dmarc.New(dmarc.Options{Resolver: dns, Obedience: dmarc.Obedience(c.DMARC)}))
+	}
+	for _, m := range c.Milters {
+		o := milter.Options{Network: "tcp", Address: m.Address, Open: m.OnFailure == "accept", Log: log}
+		if path, ok := strings.CutPrefix(m.Address, "unix:"); ok {
+			o.Network, o.Address = "unix", path
+		}
+		checks = append(checks, milter.New(o))
 	}
 	return checks, nil
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"strings"
 
 	"mailsrv/pkg/mail"
 )
@@ -50,10 +51,37 @@ type Evidence struct {
 	Vouched bool
 	// Junk says why the message belongs into the Junk mailbox; empty: it does not.
 	Junk string
+	// Fields are put before the message, with their CRLFs; see AddField.
+	Fields []byte
 }
 
 // Note adds a finding.
 func (e *Evidence) Note(f Finding) { e.Findings = append(e.Findings, f) }
+
+// AddField puts a field before the message. A name that is none is passed over;
+// lines of the value are folded, and control characters replaced.
+func (e *Evidence) AddField(name, value string) {
+	token := func(r rune) bool { return r > ' ' && r < 0x7f && r != ':' }
+	if name == "" || strings.IndexFunc(name, func(r rune) bool { return !token(r) }) >= 0 {
+		return
+	}
+	var lines []string
+	for line := range strings.Lines(value) {
+		line = strings.TrimSpace(strings.Map(func(r rune) rune {
+			switch {
+			case r == '\r' || r == '\n':
+				return -1
+			case r < ' ' && r != '\t', r == 0x7f:
+				return '?'
+			}
+			return r
+		}, line))
+		if line != "" {
+			lines = append(lines, line)
+		}
+	}
+	e.Fields = append(e.Fields, name+": "+strings.Join(lines, "\r\n\t")+"\r\n"...)
+}
 
 // Suspect sends the message to the recipients' Junk mailboxes; the first reason stays.
 func (e *Evidence) Suspect(why string) { e.Junk = cmp.Or(e.Junk, why) }

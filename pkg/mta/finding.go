@@ -1,6 +1,7 @@
 package mta
 
 import (
+	"bytes"
 	"strings"
 
 	"mailsrv/pkg/mime"
@@ -33,17 +34,17 @@ const (
 )
 
 // judgement renders what the Checks found as the fields that stand before the
-// message, CRLF included; nothing if no Check found anything. host is the
+// message, CRLF included, and those that they added; nothing if there are none. host is the
 // authserv-id.
 func judgement(e *Evidence, host string) []byte {
 	if len(e.Findings) == 0 && e.Junk == "" {
-		return nil
+		return bytes.Clone(e.Fields)
 	}
 	verdict := "accepted"
 	if e.Junk != "" {
 		verdict = "junk; " + quoted(e.Junk)
 	}
-	return []byte(resultsField + ": " + results(e, host) + "\r\n" + verdictField + ": " + verdict + "\r\n")
+	return append([]byte(resultsField+": "+results(e, host)+"\r\n"+verdictField+": "+verdict+"\r\n"), e.Fields...)
 }
 
 // results is the value of Authentication-Results, folded (RFC 8601 §2.2).
