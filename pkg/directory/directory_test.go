@@ -26,6 +26,22 @@ func TestAllows(t *testing.T) {
 		{"+ALL:LOCAL", ServiceIMAP, "::1", true},
 		{"-ALL:10.0.0.0/8$+imap:10.1.1.1", ServiceIMAP, "10.1.1.1", true},
 		{"nonsense", ServiceIMAP, "192.0.2.1", false},
+		{"+ALL:ALL EXCEPT 192.0.2.0/24 EXCEPT 192.0.2.9", ServiceIMAP, "192.0.2.9", true},
+		{"+ALL:ALL EXCEPT 192.0.2.0/24 except 192.0.2.9", ServiceIMAP, "192.0.2.8", false},
+		{"+ALL EXCEPT pop,pops:*", ServicePOP3S, "192.0.2.1", false},
+		{"+ALL EXCEPT pop,pops:*", ServiceIMAPS, "192.0.2.1", true},
+		{"+imap:192.0.2.0/255.255.255.0", ServiceIMAP, "192.0.2.1", true},
+		{"+imap:192.0.2.0/255.255.255.0", ServiceIMAP, "192.0.3.1", false},
+		{"+imap:192.0.2.0/255.0.255.0", ServiceIMAP, "192.0.2.1", false},
+		{"+imap:2001:db8::/32,192.0.2.1", ServiceIMAP, "2001:db8::7", true},
+		{"+imap:[2001:db8::]/32", ServiceIMAP, "2001:db9::7", false},
+		{"+imap:192.0.2.1", ServiceIMAP, "::ffff:192.0.2.1", true},
+		{"+imap:KNOWN", ServiceIMAP, "192.0.2.1", false},
+		{"-imap:UNKNOWN", ServiceIMAP, "192.0.2.1", false},
+		{"-ALL:DNSSPOOFER", ServiceIMAP, "192.0.2.1", true},
+		{"-ALL:.example.com", ServiceIMAP, "192.0.2.1", false},
+		{"+ALL:.example.com", ServiceIMAP, "192.0.2.1", false},
+		{"$+imap:*$", ServiceIMAP, "192.0.2.1", true},
 	} {
 		u := User{ServiceAccess: [2]string{c.rules, ""}}
 		if got := u.Allows(c.service, netip.MustParseAddr(c.from)); got != c.want {
