@@ -206,7 +206,7 @@ func (i *install) pop3(config string, port any) {
 	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
 	lines := bufio.NewReader(conn)
 	for _, step := range []struct{ send, want string }{
-		{"", "+OK localhost ready"}, {"STLS\r\n", "+OK begin TLS"}, {"USER pop@example.test\r\nPASS secret\r\nSTAT\r\nQUIT\r\n", "+OK send the password"},
+		{"", "+OK [XCLIENT] localhost ready"}, {"STLS\r\n", "+OK begin TLS"}, {"USER pop@example.test\r\nPASS secret\r\nSTAT\r\nQUIT\r\n", "+OK send the password"},
 		{"", "+OK 0 messages (0 octets)"}, {"", "+OK 0 0"}, {"", "+OK bye"},
 	} {
 		if _, err := io.WriteString(conn, step.send); err != nil {

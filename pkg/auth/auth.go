@@ -44,6 +44,8 @@ type Client struct {
 	TLS bool
 	// Service is what it wants to use.
 	Service directory.Service
+	// Domain completes a login without one; empty: the directory's default.
+	Domain string
 }
 
 // Private reports whether a password may cross the connection: TLS, or
@@ -69,6 +71,12 @@ type Identity struct {
 	// Proxy names the trusted proxy that vouched for the user; empty if the
 	// user gave a password.
 	Proxy string
+	// Replay is the password where the user's store has to verify it itself
+	// (directory.Replay); else empty. It is never logged.
+	Replay string
+	// Refused, unless it is nil, is to be told if the store does not take it: a
+	// failed login counts and waits as everywhere.
+	Refused func(ctx context.Context)
 }
 
 // Authenticator verifies logins. It may be used from many goroutines.

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -34,6 +35,11 @@ type Proxy struct {
 type Options struct {
 	Directory directory.Directory
 	Proxies   []Proxy
+	// Separators are characters that stand for @ in a login without one.
+	Separators string
+	// Replay obeys domains whose stores verify passwords themselves: for MMPs
+	// alone. Else all passwords are verified here.
+	Replay bool
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
 	// Observe is told of each login: its mechanism and "ok", "refused",
@@ -99,6 +105,7 @@ func (l *Logins) verify(ctx context.Context, c Client, mechanism, authzid, authc
 		!utf8.ValidString(authcid) || !utf8.ValidString(authzid) {
 		return Identity{}, ErrBadCredentials
 	}
+	authzid, authcid = l.qualified(c, authzid), l.qualified(c, authcid)
 	addr := c.Addr.Addr().Unmap()
 	free := l.unthrottled(addr, c.hop(), authcid)
 	if !free {
@@ -120,7 +127,7 @@ func (l *Logins) verify(ctx context.Context, c Client, mechanism, authzid, authc
 	} else if authzid != "" && authzid != authcid {
 		err = fmt.Errorf("%w: %q may not act for %q", ErrBadCredentials, authcid, authzid)
 	} else {
-		id.User, err = l.o.Directory.Verify(ctx, authcid, password)
+		err = l.password(ctx, &id, authcid, password)
 	}
 	if errors.Is(err, ErrBadCredentials) {
 		if !free {
@@ -140,8 +147,45 @@ func (l *Logins) verify(ctx context.Context, c Client, mechanism, authzid, authc
 	if c.Service != "" && !id.User.Allows(c.Service, addr) {
 		return Identity{}, fmt.Errorf("%w: %s has no access to %s from %s", ErrRefused, id.User.DN, c.Service, addr)
 	}
+	if id.Replay != "" {
+		id.Refused = func(ctx context.Context) {
+			if !free {
+				l.throttle.failed(ctx, addr, authcid)
+			}
+		}
+		return id, nil
+	}
 	l.throttle.succeeded(authcid)
 	return id, nil
+}
+
+// password verifies a user's own password, or leaves that to the user's store.
+func (l *Logins) password(ctx context.Context, id *Identity, login, password string) (err error) {
+	if l.o.Replay && password != "" {
+		if id.User, err = l.o.Directory.User(ctx, login); err == nil && id.User.Replay.Password {
+			id.Replay = password
+			return nil
+		} else if err != nil && !errors.Is(err, directory.ErrNotFound) {
+			return err
+		}
+	}
+	id.User, err = l.o.Directory.Verify(ctx, login, password)
+	return err
+}
+
+// qualified is login with an @ for another separator, or with the domain of
+// where the client came. A proxy's own name stays as it is.
+func (l *Logins) qualified(c Client, login string) string {
+	if _, ok := l.proxy(login, c.hop()); ok || login == "" || strings.Contains(login, "@") {
+		return login
+	}
+	if i := strings.LastIndexAny(login, l.o.Separators); i > 0 && i < len(login)-1 {
+		return login[:i] + "@" + login[i+1:]
+	}
+	if c.Domain != "" {
+		return login + "@" + c.Domain
+	}
+	return login
 }
 
 // unthrottled reports whether failures are not held against addr: it is

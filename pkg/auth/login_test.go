@@ -17,6 +17,7 @@ type people struct {
 	verified, asked int
 	down            bool
 	status          directory.Status
+	replay          bool
 }
 
 func (p *people) User(_ context.Context, login string) (directory.User, error) {
@@ -24,7 +25,7 @@ func (p *people) User(_ context.Context, login string) (directory.User, error) {
 	if login != "alice" {
 		return directory.User{}, directory.ErrNotFound
 	}
-	return directory.User{UID: "alice", Domain: "x", Status: p.status}, nil
+	return directory.User{UID: "alice", Domain: "x", Status: p.status, Replay: directory.Replay{Password: p.replay}}, nil
 }
 
 func (p *people) Verify(ctx context.Context, login, password string) (directory.User, error) {
@@ -231,4 +232,68 @@ func FuzzPlain(f *testing.F) {
 			t.Fatal("somebody else got in")
 		}
 	})
+}
+
+// TestQualifiedLogin: a login may have another separator, or no domain at all.
+func TestQualifiedLogin(t *testing.T) {
+	mmp := Proxy{Name: "m%p", Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}
+	for _, c := range []struct{ separators, domain, login, want string }{
+		{"", "", "alice", "alice"},
+		{"", "b.test", "alice", "alice@b.test"},
+		{"", "b.test", "alice@a.test", "alice@a.test"},
+		{"", "b.test", "alice%a.test", "alice%a.test@b.test"},
+		{"%+", "b.test", "alice%a.test", "alice@a.test"},
+		{"%+", "b.test", "alice+a.test", "alice@a.test"},
+		{"%", "", "a%b%c.test", "a%b@c.test"},
+		{"%", "", "%a.test", "%a.test"},
+		{"%", "", "alice%", "alice%"},
+		{"%", "b.test", "m%p", "m%p"},
+		{"%", "b.test", "", ""},
+	} {
+		l := New(Options{Separators: c.separators, Proxies: []Proxy{mmp}})
+		from := client("192.0.2.1", true)
+		from.Domain = c.domain
+		if got := l.qualified(from, c.login); got != c.want {
+			t.Errorf("%q with %q at %q: got %q, want %q", c.login, c.separators, c.domain, got, c.want)
+		}
+	}
+}
+
+// TestReplay: a domain whose store verifies passwords is left to it by an MMP
+// alone, and what the store refuses counts here.
+func TestReplay(t *testing.T) { synctest.Test(t, testReplay) }
+
+func testReplay(t *testing.T) {
+	p := &people{status: directory.Active, replay: true}
+	from := client("192.0.2.1", true)
+	if _, err := New(Options{Directory: p}).Login(t.Context(), from, "alice", "theirs"); !errors.Is(err, ErrBadCredentials) {
+		t.Errorf("outside an MMP: %v", err)
+	}
+	l := New(Options{Directory: p, Replay: true})
+	verified := p.verified
+	id, err := l.Login(t.Context(), from, "alice", "theirs")
+	if err != nil || id.Replay != "theirs" || id.Refused == nil || p.verified != verified {
+		t.Fatalf("%+v %v", id, err)
+	}
+	if _, err := l.Login(t.Context(), from, "alice", ""); !errors.Is(err, ErrBadCredentials) {
+		t.Errorf("empty password: %v", err)
+	}
+	if _, err := l.Login(t.Context(), from, "bob", "theirs"); !errors.Is(err, ErrBadCredentials) {
+		t.Errorf("unknown user: %v", err)
+	}
+	l.throttle.now = func() time.Time { return time.Unix(0, 0) } // waiting is not the matter here
+	for range perMinute {
+		id.Refused(t.Context())
+	}
+	if _, err := l.Login(t.Context(), from, "alice", "theirs"); !errors.Is(err, ErrThrottled) {
+		t.Errorf("after %d passwords that the store refused: %v", perMinute, err)
+	}
+	p.replay = false
+	if id, err := New(Options{Directory: p, Replay: true}).Login(t.Context(), from, "alice", "secret"); err != nil || id.Replay != "" || id.Refused != nil {
+		t.Errorf("another domain: %+v %v", id, err)
+	}
+	p.status, p.replay = directory.Disabled, true
+	if _, err := New(Options{Directory: p, Replay: true}).Login(t.Context(), from, "alice", "theirs"); !errors.Is(err, ErrRefused) {
+		t.Errorf("disabled account: %v", err)
+	}
 }

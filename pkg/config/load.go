@@ -317,6 +317,11 @@ func (c Config) validateRemotes(bad report) {
 			bad(at+"kind", "%q is neither mailsrv nor dovecot", s.Kind)
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(c.MMP.DefaultDomains)) {
+		if name != strings.ToLower(name) || c.MMP.DefaultDomains[name] == "" {
+			bad("mmp.default_domains", "%q: write a server name in lower case, or an address, and its domain", name)
+		}
+	}
 	for i, s := range c.MTA.Stores {
 		at := fmt.Sprintf("mta.stores[%d].", i)
 		if s.Host == "" || !validAddress(s.Address) {

@@ -2,10 +2,16 @@ package config
 
 // MMP is the multiplexor role.
 type MMP struct {
-	IMAP        Door       `yaml:"imap"`
-	POP3        Door       `yaml:"pop3"`
-	DefaultHost string     `yaml:"default_host"`
-	Stores      []MMPStore `yaml:"stores"`
+	IMAP        Door   `yaml:"imap"`
+	POP3        Door   `yaml:"pop3"`
+	DefaultHost string `yaml:"default_host"`
+	// FailoverAttributes hold the hosts for users whose mailHost is down.
+	FailoverAttributes []string `yaml:"failover_attributes"`
+	LoginSeparators    string   `yaml:"login_separators"`
+	// DefaultDomains is by TLS server name, or by address of the listener.
+	DefaultDomains map[string]string `yaml:"default_domains"`
+	Replay         bool              `yaml:"replay"`
+	Stores         []MMPStore        `yaml:"stores"`
 }
 
 // MMPStore is how the MMP reaches the store of one mailHost.

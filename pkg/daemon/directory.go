@@ -129,7 +129,8 @@ func View(c config.Config) (directory.ViewOptions, error) {
 	if len(c.Store.Hosts) > 0 {
 		host = c.Store.Hosts[0]
 	}
-	return directory.ViewOptions{Base: base, DefaultDomain: c.Directory.DefaultDomain, MailHost: strings.ToLower(host)}, err
+	return directory.ViewOptions{Base: base, DefaultDomain: c.Directory.DefaultDomain, MailHost: strings.ToLower(host),
+		FailoverHosts: c.MMP.FailoverAttributes}, err
 }
 
 // directory is the mail view of tree for one role, which is counted.

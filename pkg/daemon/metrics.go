@@ -32,6 +32,7 @@ type metrics struct {
 	directories *prometheus.HistogramVec
 	deliveries  *prometheus.HistogramVec
 	messages    *prometheus.CounterVec
+	stores      *prometheus.GaugeVec
 }
 
 func newMetrics() *metrics {
@@ -45,7 +46,8 @@ func newMetrics() *metrics {
 		deliveries:  prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "mailsrv_delivery_seconds", Help: "Deliveries, by where to and the worst outcome.", Buckets: buckets}, []string{"to", "outcome"}),
 		messages:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mailsrv_messages_total", Help: "Messages and recipients: accepted, stored, queued, refused."}, []string{"outcome"}),
 	}
-	m.registry.MustRegister(m.opened, m.open, m.logins, m.directories, m.deliveries, m.messages, collectors.NewGoCollector(),
+	m.stores = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "mailsrv_store_up", Help: "Whether the MMP reaches a store elsewhere: 0 is shut out."}, []string{"host", "service"})
+	m.registry.MustRegister(m.stores, m.opened, m.open, m.logins, m.directories, m.deliveries, m.messages, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -53,6 +55,18 @@ func newMetrics() *metrics {
 func (m *metrics) connections(door string) (opened, closed func()) {
 	total, open := m.opened.WithLabelValues(door), m.open.WithLabelValues(door)
 	return func() { total.Inc(); open.Inc() }, open.Dec
+}
+
+// health observes one protocol of a store elsewhere; it is up until it fails.
+func (m *metrics) health(host string, protocol directory.Service) func(up bool) {
+	gauge := m.stores.WithLabelValues(host, string(protocol))
+	gauge.Set(1)
+	return func(up bool) {
+		gauge.Set(0)
+		if up {
+			gauge.Set(1)
+		}
+	}
 }
 
 func (m *metrics) login(role string) func(mechanism, outcome string) {

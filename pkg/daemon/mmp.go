@@ -2,6 +2,9 @@ package daemon
 
 import (
 	"context"
+	"maps"
+	"net/netip"
+	"slices"
 	"strings"
 
 	"mailsrv/pkg/auth"
@@ -12,8 +15,6 @@ import (
 	"mailsrv/pkg/mmp/imapfront"
 	"mailsrv/pkg/mmp/pop3front"
 	"mailsrv/pkg/mmp/relay"
-	"mailsrv/pkg/store/imapserver"
-	"mailsrv/pkg/store/pop3server"
 )
 
 // mmp is the multiplexor role.
@@ -32,23 +33,23 @@ func (d *daemon) mmp(ctx context.Context, tree directory.Tree, st *storeRole) er
 	if err != nil {
 		return err
 	}
-	// With the store elsewhere, its capabilities are not known before a login;
-	// ours are a fair guess where the stores are mailsrv too.
-	o := imapfront.Options{Capabilities: imapserver.New(imapserver.Options{}).Capabilities}
-	p := pop3front.Options{Capabilities: pop3server.New(pop3server.Options{}).Capabilities}
-	var imapLocal, pop3Local mmp.Backend
-	if st != nil {
-		imapLocal, o.Capabilities = st.imap, st.imap.Capabilities
-		pop3Local, p.Capabilities = st.pop3, st.pop3.Capabilities
+	o := imapfront.Options{FrontOptions: mmp.FrontOptions{
+		Authenticator: auth.New(auth.Options{Directory: dir, Separators: c.LoginSeparators, Replay: c.Replay, Log: log, Observe: d.metrics.login("mmp")}),
+		TLS:           d.tls(), Hostname: d.cfg.Hostname, Domain: d.defaultDomain, Log: log,
+	}}
+	p := pop3front.Options{FrontOptions: o.FrontOptions}
+	if st == nil {
+		o.Router, o.Capabilities = d.router(nil, imapStores), common(nil, imapStores)
+		p.Router, p.Capabilities = d.router(nil, pop3Stores), common(nil, pop3Stores)
+	} else {
+		o.Router, o.Capabilities = d.router(st.imap, imapStores), common(st.imap.Capabilities, imapStores)
+		p.Router, p.Capabilities = d.router(st.pop3, pop3Stores), common(st.pop3.Capabilities, pop3Stores)
 	}
-	o.FrontOptions = mmp.FrontOptions{
-		Authenticator: auth.New(auth.Options{Directory: dir, Log: log, Observe: d.metrics.login("mmp")}),
-		Router:        d.router(imapLocal, imapStores), TLS: d.tls(), Hostname: d.cfg.Hostname, Log: log,
-	}
-	p.FrontOptions = o.FrontOptions
-	p.Router = d.router(pop3Local, pop3Stores)
 	imap, pop3 := imapfront.New(o), pop3front.New(p)
 	s := stage{role: config.RoleMMP}
+	for _, r := range append(slices.Collect(maps.Values(imapStores)), slices.Collect(maps.Values(pop3Stores))...) {
+		s.tasks = append(s.tasks, r.Serve)
+	}
 	for _, x := range []door{
 		{name: "imap", listen: c.IMAP.Listen, serve: imap.ServeConn},
 		{name: "imaps", listen: c.IMAP.ListenTLS, options: listen.Options{TLS: d.tls("imap")}, serve: imap.ServeConn},
@@ -66,12 +67,12 @@ func (d *daemon) mmp(ctx context.Context, tree directory.Tree, st *storeRole) er
 
 // relays are the stores on other hosts that have a door of the protocol, by
 // mail host.
-func (d *daemon) relays(protocol directory.Service) (map[string]mmp.Backend, error) {
-	relays := map[string]mmp.Backend{}
+func (d *daemon) relays(protocol directory.Service) (map[string]*relay.Relay, error) {
+	relays := map[string]*relay.Relay{}
 	for _, s := range d.cfg.MMP.Stores {
 		o := relay.Options{
 			Protocol: protocol, Address: s.Address, Authcid: s.ProxyName, MasterUser: s.Kind == "dovecot", ProxyV2: s.ProxyProtocol,
-			Log: d.log.With("role", "mmp"),
+			Health: d.metrics.health(s.Host, protocol), Log: d.log.With("role", "mmp"),
 		}
 		if protocol == directory.ServicePOP3 {
 			o.Address = s.POP3Address
@@ -98,7 +99,7 @@ func (d *daemon) relays(protocol directory.Service) (map[string]mmp.Backend, err
 }
 
 // router finds a user's store: here, or among the relays.
-func (d *daemon) router(local mmp.Backend, relays map[string]mmp.Backend) mmp.Router {
+func (d *daemon) router(local mmp.Backend, relays map[string]*relay.Relay) mmp.Router {
 	o := mmp.RouterOptions{Local: local, DefaultHost: d.cfg.MMP.DefaultHost, Remote: func(host string) (mmp.Backend, bool) {
 		b, ok := relays[strings.ToLower(host)]
 		return b, ok
@@ -109,4 +110,28 @@ func (d *daemon) router(local mmp.Backend, relays map[string]mmp.Backend) mmp.Ro
 		o.DefaultHost = d.cfg.MMP.Stores[0].Host
 	}
 	return mmp.NewRouter(o)
+}
+
+// common is what the store here, if there is one, and those elsewhere can do.
+func common(local func() []string, relays map[string]*relay.Relay) func() []string {
+	hosts := slices.Sorted(maps.Keys(relays))
+	return func() []string {
+		var lists [][]string
+		if local != nil {
+			lists = append(lists, local())
+		}
+		for _, host := range hosts {
+			lists = append(lists, relays[host].Capabilities())
+		}
+		return mmp.Common(lists...)
+	}
+}
+
+// defaultDomain completes a login by where the client came.
+func (d *daemon) defaultDomain(local netip.Addr, serverName string) string {
+	domains := d.cfg.MMP.DefaultDomains
+	if domain := domains[strings.ToLower(serverName)]; serverName != "" && domain != "" {
+		return domain
+	}
+	return domains[local.String()]
 }

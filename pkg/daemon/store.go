@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"time"
@@ -77,7 +78,9 @@ func (d *daemon) storeFronts(dir directory.Directory, r *storeRole) ([]door, err
 	c := d.cfg.Store
 	log := d.log.With("role", "store")
 	var proxies []auth.Proxy
+	var trusted []netip.Prefix
 	for _, p := range c.Proxies {
+		trusted = append(trusted, p.Networks...)
 		s, err := secret(p.SecretFile)
 		if err != nil {
 			return nil, err
@@ -86,7 +89,7 @@ func (d *daemon) storeFronts(dir directory.Directory, r *storeRole) ([]door, err
 	}
 	o := mmp.FrontOptions{
 		Authenticator: auth.New(auth.Options{Directory: dir, Proxies: proxies, Log: log, Observe: d.metrics.login("store")}),
-		TLS:           d.tls(), Hostname: d.cfg.Hostname, Log: log,
+		TLS:           d.tls(), Hostname: d.cfg.Hostname, Trusted: trusted, Log: log,
 	}
 	local := func(b mmp.Backend) mmp.FrontOptions {
 		o.Router = mmp.NewRouter(mmp.RouterOptions{Local: b, LocalHosts: d.hosts()})

@@ -97,6 +97,8 @@ type Domain struct {
 	MailHost string
 	// ServiceAccess is mailDomainAllowedServiceAccess.
 	ServiceAccess string
+	// Replay is how an MMP logs the domain's users in to their store.
+	Replay Replay
 	// Entry is what was read, for explanations.
 	Entry Entry
 }
@@ -126,6 +128,10 @@ type User struct {
 	Status Status
 	// MailHost is the host of the user's store; empty: not set.
 	MailHost string
+	// FailoverHosts may serve the user while MailHost cannot be reached.
+	FailoverHosts []string
+	// Replay is the domain's.
+	Replay Replay
 	// MessageStore is the partition's nickname on that host.
 	MessageStore string
 	// RoutingAddress replaces all other delivery if it is not zero; with a

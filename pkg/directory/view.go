@@ -19,6 +19,9 @@ type ViewOptions struct {
 	// DefaultDomain completes a login without a domain; empty: the uid must be
 	// unique over all domains.
 	DefaultDomain string
+	// FailoverHosts are the attributes, in that order, with the hosts that serve
+	// a user whose mailHost cannot be reached; nil: none.
+	FailoverHosts []string
 	// MailHost is the mail host that a Provisioner gives to domains for which
 	// none is named.
 	MailHost string
@@ -94,6 +97,7 @@ func parseDomain(e Entry) Domain {
 		RoutingHosts:  e.Values("mailRoutingHosts"),
 		MailHost:      strings.ToLower(e.Value("preferredMailHost")),
 		ServiceAccess: e.Value("mailDomainAllowedServiceAccess"),
+		Replay:        Replay{Password: strings.EqualFold(e.Value("mailAccessProxyPreAuth"), "no"), Login: e.Value("mailAccessProxyReplay")},
 	}
 	d.CatchAll, _ = mail.ParseAddress(e.Value("mailDomainCatchallAddress"))
 	return d
@@ -205,7 +209,11 @@ func (v *View) User(ctx context.Context, login string) (User, error) {
 	if err != nil {
 		return User{}, fmt.Errorf("looking up login %q: %w", login, err)
 	}
-	return parseUser(e, d), nil
+	u := parseUser(e, d)
+	for _, attribute := range v.o.FailoverHosts {
+		u.FailoverHosts = append(u.FailoverHosts, lower(e.Values(attribute))...)
+	}
+	return u, nil
 }
 
 // Verify implements Directory.
@@ -262,6 +270,7 @@ func parseUser(e Entry, d Domain) User {
 		Quota:           parseQuota(e.Value("mailQuota")),
 		MessageQuota:    parseQuota(e.Value("mailMsgQuota")),
 		ServiceAccess:   [2]string{e.Value("mailAllowedServiceAccess"), d.ServiceAccess},
+		Replay:          d.Replay,
 	}
 	u.Mail, _ = mail.ParseAddress(e.Value("mail"))
 	u.RoutingAddress, u.RoutingHost = parseRouting(e.Value("mailRoutingAddress"))

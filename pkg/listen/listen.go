@@ -256,6 +256,10 @@ const TraceTLV proxyproto.PP2Type = 0xE0
 // MMP uses, as directory.Service spells it.
 const ServiceTLV proxyproto.PP2Type = 0xE1
 
+// HopsTLV is the type of the field, one octet, with the number of MMPs that the
+// session has come through.
+const HopsTLV proxyproto.PP2Type = 0xE2
+
 // Proxied is a connection that came with a PROXY header of a trusted peer; its
 // RemoteAddr is the real client's.
 type Proxied struct {
@@ -304,6 +308,15 @@ func ProxiedTrace(c net.Conn) string { return string(tlv(c, TraceTLV)) }
 
 // ProxiedService returns the service that a trusted proxy said its client uses, or "".
 func ProxiedService(c net.Conn) string { return string(tlv(c, ServiceTLV)) }
+
+// ProxiedHops returns how many MMPs the session came through, as a trusted
+// proxy said; 0: it did not say.
+func ProxiedHops(c net.Conn) int {
+	if v := tlv(c, HopsTLV); len(v) == 1 {
+		return int(v[0])
+	}
+	return 0
+}
 
 func tlv(c net.Conn, t proxyproto.PP2Type) []byte {
 	p := proxied(c)

@@ -42,10 +42,16 @@ type Handover struct {
 	Identity auth.Identity
 	// Client is where the client really is, and whether it came by TLS.
 	Client auth.Client
+	// Hops is how many MMPs the session came through before this one.
+	Hops int
 	// Trace follows the session through the roles; it is in Log already.
 	Trace mail.TraceID
 	Log   *slog.Logger
 }
+
+// MaxHops is how many MMPs are too many for a session: where one sends users to
+// another which sends them back, it ends.
+const MaxHops = 5
 
 // Router finds the Backend for a user.
 type Router interface {
@@ -61,6 +67,8 @@ var ErrUnavailable = errors.New("store unavailable")
 type RefusedError struct {
 	// Unavailable: NO [UNAVAILABLE], try again; else the account may not be used.
 	Unavailable bool
+	// Credentials: the store verified the password itself and found it wrong.
+	Credentials bool
 	// Code is a response code that says more, such as LOGIN-DELAY; or empty.
 	Code string
 	Text string

@@ -2,6 +2,7 @@ package mmp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -45,10 +46,53 @@ func hostKey(host string) string {
 
 // Route implements Router.
 func (r *router) Route(_ context.Context, u directory.User) (Backend, string, error) {
-	host := hostKey(u.MailHost)
-	if host == "" {
-		host = r.fallback
+	first := u.MailHost
+	if hostKey(first) == "" {
+		first = r.fallback
 	}
+	var found failover
+	var name string
+	var errs []error
+	for _, host := range append([]string{first}, u.FailoverHosts...) {
+		b, store, err := r.host(host)
+		switch {
+		case err != nil:
+			errs = append(errs, err)
+		case len(found) == 0:
+			found, name = failover{b}, store
+		default:
+			found, name = append(found, b), name+","+store
+		}
+	}
+	switch len(found) {
+	case 0:
+		return nil, "", errs[0]
+	case 1:
+		return found[0], name, nil
+	}
+	return found, name, nil
+}
+
+// failover is the stores that may serve a user, the best first.
+type failover []Backend
+
+// Attach implements Backend: the first store that can be reached serves.
+func (f failover) Attach(ctx context.Context, h *Handover) error {
+	var errs []error
+	for _, b := range f {
+		err := b.Attach(ctx, h)
+		refused := (*RefusedError)(nil)
+		if !errors.As(err, &refused) || !errors.Is(refused, ErrUnavailable) {
+			return err
+		}
+		errs = append(errs, refused.Err)
+	}
+	return &RefusedError{Unavailable: true, Text: "Your mailbox cannot be reached now, try again later", Err: errors.Join(errs...)}
+}
+
+// host returns the store of one host.
+func (r *router) host(host string) (Backend, string, error) {
+	host = hostKey(host)
 	if r.local != nil && (host == "" || r.hosts[host]) {
 		return r.local, "local", nil
 	}

@@ -28,7 +28,13 @@ type FrontOptions struct {
 	TLS *tls.Config
 	// Hostname is what the greeting says.
 	Hostname string
-	Log      *slog.Logger
+	// Trusted are the networks of MMPs whose word on who the client is counts.
+	Trusted []netip.Prefix
+	// Domain completes a login without a domain, by the address that the client
+	// reached (it is not valid where it is no TCP) and the server name it asked
+	// for by TLS; nil or "": the directory's own default.
+	Domain func(local netip.Addr, serverName string) string
+	Log    *slog.Logger
 
 	// PreLogin bounds the time from the connection to the login; zero: 60 s.
 	PreLogin time.Duration
@@ -70,7 +76,9 @@ type Visitor struct {
 	// Encrypted says that this connection is, however the client came.
 	Encrypted bool
 	Trace     mail.TraceID
-	Log       *slog.Logger
+	// Hops is how many MMPs the session came through.
+	Hops int
+	Log  *slog.Logger
 
 	o          FrontOptions
 	protocol   directory.Service
@@ -79,6 +87,7 @@ type Visitor struct {
 	deadline   time.Time
 	failures   int
 	bad        int
+	said       Introduction
 	handedOver bool // a Backend closed, or closes, the connection
 }
 
@@ -93,6 +102,7 @@ func (o FrontOptions) Receive(ctx context.Context, conn net.Conn, protocol direc
 	if trace, ok := mail.ParseTraceID(listen.ProxiedTrace(conn)); ok {
 		v.Trace = trace // a trusted proxy's session goes on under its own name
 	}
+	v.Hops = listen.ProxiedHops(conn)
 	v.Log = o.Log.With("trace", string(v.Trace), "peer", conn.RemoteAddr().String())
 	if tlsConn, ok := conn.(*tls.Conn); ok {
 		if err := v.handshake(ctx, tlsConn); err != nil {
@@ -106,8 +116,21 @@ func (o FrontOptions) Receive(ctx context.Context, conn net.Conn, protocol direc
 			v.Client.Service = protocol.OverTLS()
 		}
 	}
+	v.chooseDomain()
 	v.listen(ctx, nil)
 	return v, nil
+}
+
+// chooseDomain finds the domain of logins that name none.
+func (v *Visitor) chooseDomain() {
+	if v.o.Domain == nil {
+		return
+	}
+	name := ""
+	if c, ok := v.raw.(*tls.Conn); ok {
+		name = c.ConnectionState().ServerName
+	}
+	v.Client.Domain = v.o.Domain(addrPort(v.raw.LocalAddr()).Addr(), name)
 }
 
 // listen begins, or after a refused handover goes on, reading.
@@ -162,6 +185,7 @@ func (v *Visitor) StartTLS(ctx context.Context) error {
 		return err
 	}
 	v.raw = up
+	v.chooseDomain()
 	v.Conn.SetReadDeadline(v.deadline)
 	return nil
 }
@@ -178,17 +202,14 @@ func (v *Visitor) Failed() bool {
 	return v.failures >= v.o.Failures
 }
 
-// Rename goes on under the trace id of the trusted proxy's own session.
-func (v *Visitor) Rename(trace mail.TraceID) {
-	v.Trace = trace
-	v.Log = v.o.Log.With("trace", string(trace), "peer", v.raw.RemoteAddr().String())
-}
-
 // HandOver finds the user's store and gives it the connection, the login
 // command still unanswered. A *RefusedError: the store did not take it; the
 // front answers and may go on, with a Conn that is new. Else the connection is
 // over. h needs what the protocol adds to the visitor.
 func (v *Visitor) HandOver(ctx context.Context, id auth.Identity, h Handover) error {
+	if id.Proxy != "" && v.said.Trace != "" {
+		v.rename(v.said.Trace) // the proxy's session goes on under its own name
+	}
 	backend, store, err := v.o.Router.Route(ctx, id.User)
 	if err != nil {
 		return v.refused(id, err)
@@ -201,11 +222,14 @@ func (v *Visitor) HandOver(ctx context.Context, id auth.Identity, h Handover) er
 	v.unhook()
 	v.handedOver = true
 	h.Conn, h.ReadAhead = v.Conn.Detach()
-	h.Protocol, h.Identity, h.Client, h.Trace, h.Log = v.protocol, id, v.Client, v.Trace, log
+	h.Protocol, h.Identity, h.Client, h.Hops, h.Trace, h.Log = v.protocol, id, v.Client, v.Hops, v.Trace, log
 	err = backend.Attach(ctx, &h)
 	if refused := (*RefusedError)(nil); errors.As(err, &refused) {
 		v.handedOver = false
 		v.listen(ctx, h.ReadAhead)
+		if refused.Credentials && id.Refused != nil {
+			id.Refused(ctx)
+		}
 		return v.refused(id, refused)
 	}
 	if err != nil {

@@ -23,7 +23,7 @@ import (
 type Options struct {
 	mmp.FrontOptions
 	// Capabilities lists what the stores can do after a login, announced
-	// before it too; the front adds its own. Nil: IMAP4rev1 alone.
+	// before it too; the front adds its own. Nil, and a nil list: IMAP4rev1 alone.
 	Capabilities func() []string
 }
 

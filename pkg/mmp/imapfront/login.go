@@ -137,9 +137,6 @@ func (s *session) countFailure() error {
 // handOver gives the connection to the user's store. If the store refuses,
 // the client may try again.
 func (s *session) handOver(ctx context.Context, tag string, id auth.Identity) error {
-	if id.Proxy != "" && s.proxied != "" {
-		s.Rename(s.proxied)
-	}
 	err := s.HandOver(ctx, id, mmp.Handover{Tag: tag})
 	refused := (*mmp.RefusedError)(nil)
 	if !errors.As(err, &refused) {
@@ -147,8 +144,11 @@ func (s *session) handOver(ctx context.Context, tag string, id auth.Identity) er
 	}
 	s.reader = imapwire.NewReader(s.Conn)
 	code := "AUTHORIZATIONFAILED"
-	if refused.Unavailable {
+	switch {
+	case refused.Unavailable:
 		code = "UNAVAILABLE"
+	case refused.Credentials:
+		code = "AUTHENTICATIONFAILED"
 	}
 	s.reply(tag, "NO ["+code+"] "+safeText(refused.Text))
 	return s.countFailure()

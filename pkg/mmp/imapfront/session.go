@@ -8,7 +8,6 @@ import (
 	"os"
 	"strings"
 
-	"mailsrv/pkg/mail"
 	"mailsrv/pkg/mmp"
 	"mailsrv/pkg/wire"
 	"mailsrv/pkg/wire/imapwire"
@@ -19,8 +18,6 @@ type session struct {
 	*mmp.Visitor
 	f      *Front
 	reader *imapwire.Reader
-	// proxied is what the client calls the session, in ID.
-	proxied mail.TraceID
 }
 
 // errClosing ends a session whose last words are written.
@@ -119,9 +116,12 @@ func (s *session) badCommand(bad *imapwire.BadCommandError) error {
 
 // capabilities is what is announced before a login.
 func (s *session) capabilities() string {
-	list := []string{"IMAP4rev1"}
+	var list []string
 	if s.f.o.Capabilities != nil {
 		list = s.f.o.Capabilities()
+	}
+	if list == nil {
+		list = []string{"IMAP4rev1"}
 	}
 	seen := make(map[string]bool)
 	var b strings.Builder
@@ -158,6 +158,7 @@ func (s *session) id(cmd *imapwire.Command) error {
 	args := cmd.Args
 	args.Space()
 	attrs := []any{}
+	var said mmp.Introduction
 	if args.Take('(') {
 		for args.Err() == nil && !args.Take(')') {
 			if len(attrs) > 0 {
@@ -170,9 +171,7 @@ func (s *session) id(cmd *imapwire.Command) error {
 				args.Fail("more than %d pairs", maxIDPairs)
 			}
 			attrs = append(attrs, clip(key), clip(value))
-			if strings.EqualFold(key, traceKey) {
-				s.proxied, _ = mail.ParseTraceID(value)
-			}
+			said.Parse(key, value)
 		}
 	} else if word := args.Keyword(); word != "NIL" {
 		args.Fail("expected a list or NIL")
@@ -180,18 +179,15 @@ func (s *session) id(cmd *imapwire.Command) error {
 	if err := args.End(); err != nil {
 		return badCommand(cmd, err.Error())
 	}
+	s.Introduce(said)
 	s.Log.Debug("client identified itself", slog.Group("id", attrs...))
 	s.Conn.WriteString("* ID (\"name\" \"mailsrv\")\r\n")
 	s.reply(cmd.Tag, "OK ID completed")
 	return nil
 }
 
-const (
-	// maxIDPairs is RFC 2971 §3.3's bound.
-	maxIDPairs = 30
-	// traceKey is under which a proxy says its trace id.
-	traceKey = "x-session-ext-id"
-)
+// maxIDPairs is RFC 2971 §3.3's bound.
+const maxIDPairs = 30
 
 func clip(s string) string { return s[:min(len(s), 200)] }
 

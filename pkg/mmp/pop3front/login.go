@@ -141,6 +141,8 @@ func (s *session) handOver(ctx context.Context, id auth.Identity) error {
 	case code != "":
 	case refused.Unavailable:
 		code = pop3wire.CodeTemporary
+	case refused.Credentials:
+		code = pop3wire.CodeAuth
 	default:
 		code = pop3wire.CodePermanent
 	}

@@ -43,6 +43,6 @@ func (f *Front) ServeConn(ctx context.Context, conn net.Conn) {
 		return
 	}
 	s := &session{Visitor: v, f: f}
-	s.ok(f.o.Hostname + " ready")
+	s.ok("[XCLIENT] " + f.o.Hostname + " ready") // MMPs ask for no capabilities
 	s.serve(ctx)
 }

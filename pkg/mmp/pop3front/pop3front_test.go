@@ -187,7 +187,7 @@ func TestLoginForms(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			w := &world{}
 			conn := dial(t, start(t, mmp.FrontOptions{}, w, near))
-			conn.dialogue("S: +OK mail.example.test ready\r\n")
+			conn.dialogue("S: +OK [XCLIENT] mail.example.test ready\r\n")
 			conn.dialogue(c.lines...)
 			conn.dialogue("C: QUIT\r\n", "S: +OK store says bye", "S: EOF")
 			account := strings.Fields(c.want)[1]

@@ -66,6 +66,8 @@ func (s *session) command(ctx context.Context, cmd pop3wire.Command) error {
 			s.ok("bye")
 			return errClosing
 		})
+	case "XCLIENT":
+		return s.xclient(cmd)
 	case "LANG":
 		return pop3wire.ServeLang(s.Conn, cmd)
 	case "USER":
@@ -162,5 +164,31 @@ func (s *session) enableUTF8() error {
 	}
 	s.utf8 = true
 	s.ok("UTF-8 it is")
+	return nil
+}
+
+// xclient takes a proxy's word on who its client is, in the words of other
+// servers' XCLIENT for POP3.
+func (s *session) xclient(cmd pop3wire.Command) error {
+	var said mmp.Introduction
+	for _, pair := range cmd.Fields() {
+		name, value, _ := strings.Cut(pair, "=")
+		switch strings.ToUpper(name) {
+		case "ADDR":
+			said.Parse("x-originating-ip", value)
+		case "PORT":
+			said.Parse("x-originating-port", value)
+		case "SESSION":
+			said.Parse("x-session-ext-id", value)
+		case "TTL":
+			said.Parse("x-proxy-ttl", value)
+		case "SERVICE":
+			said.Parse("x-service", value)
+		case "CLIENT-TRANSPORT":
+			said.Parse("x-client-transport", value)
+		}
+	}
+	s.Introduce(said)
+	s.ok("noted")
 	return nil
 }

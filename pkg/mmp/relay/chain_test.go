@@ -22,6 +22,7 @@ import (
 	"mailsrv/pkg/listen"
 	"mailsrv/pkg/mmp"
 	"mailsrv/pkg/mmp/imapfront"
+	"mailsrv/pkg/mmp/pop3front"
 )
 
 // people is a directory of one user.
@@ -49,9 +50,17 @@ type inbox struct{ came chan *mmp.Handover }
 func (b inbox) Attach(_ context.Context, h *mmp.Handover) error {
 	defer h.Conn.Close()
 	b.came <- h
-	_, _ = fmt.Fprintf(h.Conn, "%s OK [CAPABILITY IMAP4rev1 MOVE] Logged in\r\n", h.Tag)
+	if h.Protocol == directory.ServicePOP3 {
+		_, _ = io.WriteString(h.Conn, "+OK Logged in\r\n")
+	} else {
+		_, _ = fmt.Fprintf(h.Conn, "%s OK [CAPABILITY IMAP4rev1 MOVE] Logged in\r\n", h.Tag)
+	}
 	lines := bufio.NewScanner(io.MultiReader(strings.NewReader(string(h.ReadAhead)), h.Conn))
 	for lines.Scan() {
+		if h.Protocol == directory.ServicePOP3 {
+			_, _ = fmt.Fprintf(h.Conn, "+OK did %s\r\n", lines.Text())
+			continue
+		}
 		tag, rest, _ := strings.Cut(lines.Text(), " ")
 		_, _ = fmt.Fprintf(h.Conn, "%s OK did %s\r\n", tag, rest)
 	}
@@ -65,45 +74,85 @@ func (elsewhere) RemoteAddr() net.Addr {
 	return &net.TCPAddr{IP: net.IPv4(203, 0, 113, 5), Port: 50000}
 }
 
-// TestChain runs a client through an MMP's front, the relay, the PROXY
-// protocol and STARTTLS, and the store's own front with a proxy login.
+// TestChain runs a client through an MMP's front, the relay and STARTTLS, and
+// the store's own front with a proxy login. The store learns who the client is
+// by the PROXY protocol, or by ID and XCLIENT, and from a trusted MMP alone.
 func TestChain(t *testing.T) {
-	server, roots := certificate(t)
-	came := make(chan *mmp.Handover, 1)
-	store := imapfront.New(imapfront.Options{FrontOptions: mmp.FrontOptions{
-		Authenticator: auth.New(auth.Options{Directory: people{}, Proxies: []auth.Proxy{{
-			Name: "mmp", Secret: "s3cret", Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
-		}}}),
-		Router: mmp.NewRouter(mmp.RouterOptions{Local: inbox{came}, LocalHosts: []string{"store.example.test"}}), TLS: server,
-	}})
 	loopback := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
-	storeAddr := serve(t, listen.Options{ProxyFrom: loopback}, store.ServeConn)
+	for _, c := range []struct {
+		name     string
+		protocol directory.Service
+		proxyV2  bool
+		trusted  []netip.Prefix
+	}{
+		{"IMAP with PROXY", directory.ServiceIMAP, true, nil},
+		{"IMAP with ID", directory.ServiceIMAP, false, loopback},
+		{"IMAP not trusted", directory.ServiceIMAP, false, nil},
+		{"POP3 with PROXY", directory.ServicePOP3, true, nil},
+		{"POP3 with XCLIENT", directory.ServicePOP3, false, loopback},
+		{"POP3 not trusted", directory.ServicePOP3, false, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			server, roots := certificate(t)
+			came := make(chan *mmp.Handover, 1)
+			door := func(o mmp.FrontOptions) func(context.Context, net.Conn) {
+				if c.protocol == directory.ServicePOP3 {
+					return pop3front.New(pop3front.Options{FrontOptions: o}).ServeConn
+				}
+				return imapfront.New(imapfront.Options{FrontOptions: o}).ServeConn
+			}
+			var proxyFrom []netip.Prefix
+			if c.proxyV2 {
+				proxyFrom = loopback
+			}
+			storeAddr := serve(t, listen.Options{ProxyFrom: proxyFrom}, door(mmp.FrontOptions{
+				Authenticator: auth.New(auth.Options{Directory: people{}, Proxies: []auth.Proxy{{Name: "mmp", Secret: "s3cret", Networks: loopback}}}),
+				Router:        mmp.NewRouter(mmp.RouterOptions{Local: inbox{came}, LocalHosts: []string{"store.example.test"}}),
+				TLS:           server, Trusted: c.trusted,
+			}))
+			relay := New(Options{
+				Protocol: c.protocol, Address: storeAddr, TLSMode: StartTLS, TLS: &tls.Config{RootCAs: roots},
+				Authcid: "mmp", Secret: "s3cret", ProxyV2: c.proxyV2,
+			})
+			front := door(mmp.FrontOptions{
+				Authenticator: auth.New(auth.Options{Directory: people{}}),
+				Router: mmp.NewRouter(mmp.RouterOptions{Remote: func(host string) (mmp.Backend, bool) {
+					return relay, host == "store.example.test"
+				}}),
+			})
+			addr := serve(t, listen.Options{}, func(ctx context.Context, conn net.Conn) { front(ctx, tls.Server(elsewhere{conn}, server)) })
 
-	relay := New(Options{Address: storeAddr, TLSMode: StartTLS, TLS: &tls.Config{RootCAs: roots}, Authcid: "mmp", Secret: "s3cret", ProxyV2: true})
-	front := imapfront.New(imapfront.Options{FrontOptions: mmp.FrontOptions{
-		Authenticator: auth.New(auth.Options{Directory: people{}}),
-		Router: mmp.NewRouter(mmp.RouterOptions{Remote: func(host string) (mmp.Backend, bool) {
-			return relay, host == "store.example.test"
-		}}),
-	}})
-	addr := serve(t, listen.Options{}, func(ctx context.Context, conn net.Conn) {
-		front.ServeConn(ctx, tls.Server(elsewhere{conn}, server))
-	})
-
-	conn, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: roots})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
-	defer conn.Close()
-	c := newScript(t, conn)
-	c.expect("* OK [CAPABILITY IMAP4rev1 LITERAL+ SASL-IR ID AUTH=PLAIN")
-	c.send("a LOGIN alice secret\r\nb NOOP\r\n")
-	c.expect("a OK [CAPABILITY IMAP4REV1 MOVE] Logged in\r\n")
-	c.expect("b OK did NOOP\r\n")
-	h := <-came
-	if h.Client.Addr.String() != "203.0.113.5:50000" || !h.Client.TLS || h.Identity.Proxy != "mmp" || h.Identity.User.Account() != "alice@example.test" {
-		t.Errorf("the store saw %+v %+v", h.Client, h.Identity)
+			conn, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: roots})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+			defer conn.Close()
+			client := newScript(t, conn)
+			if c.protocol == directory.ServicePOP3 {
+				client.expect("+OK")
+				client.send("USER alice\r\nPASS secret\r\nNOOP\r\n")
+				client.expect("+OK send the password")
+				client.expect("+OK Logged in")
+				client.expect("+OK did NOOP")
+			} else {
+				client.expect("* OK [CAPABILITY IMAP4rev1 LITERAL+ SASL-IR ID AUTH=")
+				client.send("a LOGIN alice secret\r\nb NOOP\r\n")
+				client.expect("a OK [CAPABILITY IMAP4rev1 MOVE] Logged in\r\n")
+				client.expect("b OK did NOOP\r\n")
+			}
+			h := <-came
+			if h.Identity.Proxy != "mmp" || h.Identity.User.Account() != "alice@example.test" || h.Hops != 1 {
+				t.Errorf("the store saw %+v after %d hops", h.Identity, h.Hops)
+			}
+			if !c.proxyV2 && c.trusted == nil {
+				if !h.Client.Addr.Addr().IsLoopback() || h.Client.Service != c.protocol {
+					t.Errorf("the store believed %+v", h.Client)
+				}
+			} else if h.Client.Addr.String() != "203.0.113.5:50000" || !h.Client.TLS || h.Client.Service != c.protocol.OverTLS() || !h.Client.Peer.Addr().IsLoopback() {
+				t.Errorf("the store saw %+v", h.Client)
+			}
+		})
 	}
 }
 

@@ -69,22 +69,46 @@ func (p *imapPeer) greeting() error {
 	return nil
 }
 
+// learn asks for the capabilities unless they are known.
+func (p *imapPeer) learn() error {
+	if p.caps != nil {
+		return nil
+	}
+	if err := p.write([]byte("c CAPABILITY\r\n")); err != nil {
+		return err
+	}
+	r, err := p.answer("c", false)
+	if err == nil && (r.Name != "OK" || p.caps == nil) {
+		err = fmt.Errorf("store answered CAPABILITY with %s %q", r.Name, r.Text)
+	}
+	return err
+}
+
 // capability says whether the store can do what; it asks once if need be.
 func (p *imapPeer) capability(what string) (bool, error) {
-	if p.caps == nil {
-		if err := p.write([]byte("c CAPABILITY\r\n")); err != nil {
-			return false, err
-		}
-		r, err := p.answer("c", false)
-		if err != nil {
-			return false, err
-		}
-		if r.Name != "OK" || p.caps == nil {
-			return false, fmt.Errorf("store answered CAPABILITY with %s %q", r.Name, r.Text)
+	err := p.learn()
+	return err == nil && slices.Contains(p.caps, what), err
+}
+
+func (p *imapPeer) capabilities() ([]string, error) {
+	if err := p.learn(); err != nil {
+		return nil, err
+	}
+	return spelled(ofMail(p.caps, "STARTTLS", "LOGINDISABLED", "LOGIN-REFERRALS", "SASL-IR", "ID", "LITERAL+")), nil
+}
+
+// spelled gives the one word that clients know in mixed case its usual form.
+func spelled(caps []string) []string {
+	caps = slices.Clone(caps)
+	for i, c := range caps {
+		if v, ok := strings.CutPrefix(c, "IMAP4REV"); ok {
+			caps[i] = "IMAP4rev" + v
 		}
 	}
-	return slices.Contains(p.caps, what), nil
+	return caps
 }
+
+func (p *imapPeer) leave() error { return p.write([]byte("z LOGOUT\r\n")) }
 
 // startTLS asks for TLS. Bytes sent behind the answer in plain text end it
 // (hardening row S4).
@@ -161,8 +185,13 @@ const idTag = "i"
 // appendID says who the client is by ID, in the words that stores know from
 // other proxies. The store must trust us to heed it.
 func appendID(dst []byte, h *mmp.Handover) []byte {
-	dst = append(dst, idTag+` ID ("name" "mailsrv" "x-session-ext-id" "`...)
-	dst = append(append(dst, h.Trace...), `" "x-proxy-ttl" "5"`...)
+	dst = append(dst, idTag+` ID ("name" "mailsrv"`...)
+	for _, pair := range [][2]string{
+		{"x-session-ext-id", string(h.Trace)}, {"x-proxy-ttl", strconv.Itoa(mmp.MaxHops - h.Hops - 1)},
+		{"x-service", string(h.Client.Service)}, {"x-client-transport", transport(h)},
+	} {
+		dst = append(append(append(append(append(dst, ` "`...), pair[0]...), `" "`...), pair[1]...), '"')
+	}
 	if addr := h.Client.Addr; addr.IsValid() {
 		dst = append(dst, ` "x-originating-ip" "`...)
 		dst = append(dst, addr.Addr().WithZone("").String()...)
@@ -171,6 +200,14 @@ func appendID(dst []byte, h *mmp.Handover) []byte {
 		dst = append(dst, '"')
 	}
 	return append(dst, ")\r\n"...)
+}
+
+// transport is how the client itself came.
+func transport(h *mmp.Handover) string {
+	if h.Client.TLS {
+		return "TLS"
+	}
+	return "insecure"
 }
 
 // refusal sorts a store's NO by its code (RFC 5530 §3): only a code that
@@ -182,7 +219,10 @@ func refusal(r imapwire.Response) error {
 	case "AUTHORIZATIONFAILED", "EXPIRED", "NOPERM", "CONTACTADMIN", "POLICYDENIED":
 		return &mmp.RefusedError{Text: "This account may not log in", Err: err}
 	}
-	return err
+	if r.Code == "AUTHENTICATIONFAILED" || r.Code == "" {
+		err = &wrongCredentials{err}
+	}
+	return &answeredError{err}
 }
 
 // completion is the answer to the client's own login command.
@@ -195,6 +235,6 @@ func (p *imapPeer) completion(h *mmp.Handover) []byte {
 			return -1
 		}
 		return r
-	}, strings.Join(p.caps, " "))
+	}, strings.Join(spelled(p.caps), " "))
 	return []byte(h.Tag + " OK [CAPABILITY " + safe + "] Logged in\r\n")
 }

@@ -24,6 +24,10 @@ type peer interface {
 	// authenticate says who the client is and logs in with SASL PLAIN and that
 	// message.
 	authenticate(message []byte, h *mmp.Handover) error
+	// capabilities asks what the store can do, a login's own matters aside.
+	capabilities() ([]string, error)
+	// leave says goodbye without a login.
+	leave() error
 	// completion is the answer to the client's own login command.
 	completion(h *mmp.Handover) []byte
 	// stream is the connection, with what was read from it beyond the login.

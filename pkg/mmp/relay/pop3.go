@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"mailsrv/pkg/mmp"
 	"mailsrv/pkg/wire/pop3wire"
@@ -103,7 +104,7 @@ func (p *pop3Peer) authenticate(message []byte, h *mmp.Handover) error {
 // introduction says who the client is in the words that stores know from other
 // proxies.
 func introduction(h *mmp.Handover) string {
-	s := " SESSION=" + string(h.Trace)
+	s := fmt.Sprintf(" SESSION=%s TTL=%d SERVICE=%s CLIENT-TRANSPORT=%s", h.Trace, mmp.MaxHops-h.Hops-1, h.Client.Service, transport(h))
 	if addr := h.Client.Addr; addr.IsValid() {
 		s += " ADDR=" + addr.Addr().WithZone("").String() + " PORT=" + strconv.Itoa(int(addr.Port()))
 	}
@@ -119,8 +120,32 @@ func pop3Refusal(r pop3wire.Response) error {
 	case pop3wire.CodeInUse, pop3wire.CodeLoginDelay:
 		return &mmp.RefusedError{Unavailable: true, Code: r.Code, Text: r.Text, Err: err}
 	}
-	return err
+	if r.Code == pop3wire.CodeAuth || r.Code == "" {
+		err = &wrongCredentials{err}
+	}
+	return &answeredError{err}
 }
+
+func (p *pop3Peer) capabilities() ([]string, error) {
+	if err := p.ask("CAPA", ""); err != nil {
+		return nil, err
+	}
+	var caps []string
+	for range maxUntagged {
+		line, err := p.readLine()
+		if err != nil {
+			return nil, err
+		}
+		text, end := pop3wire.Unstuff(line)
+		if end {
+			return ofMail(caps, "STLS", "USER", "SASL", "XCLIENT", "IMPLEMENTATION", "AUTH-RESP-CODE"), nil
+		}
+		caps = append(caps, strings.ToUpper(string(text)))
+	}
+	return nil, errors.New("store has too many capabilities")
+}
+
+func (p *pop3Peer) leave() error { return p.write([]byte("QUIT\r\n")) }
 
 func (p *pop3Peer) completion(*mmp.Handover) []byte {
 	return pop3wire.AppendOK(nil, pop3wire.SafeText(p.text))

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/pires/go-proxyproto"
@@ -60,14 +61,22 @@ type Options struct {
 	// Linger bounds how long a store may go on after its client has closed,
 	// and how long a response may take to end when the server stops; zero: 10 s.
 	Linger time.Duration
-	Log    *slog.Logger
+	// Health is told when the store is shut out after failures, and when it is
+	// back; nil: nobody.
+	Health func(up bool)
+	// Now is the clock of the guard; nil: time.Now.
+	Now func() time.Time
+	Log *slog.Logger
 }
 
 // Relay is the Backend of one store elsewhere. It may be used from many
-// goroutines, and holds no connection between sessions.
+// goroutines, and holds no connection between sessions. A store that does not
+// answer costs its own users a fast refusal, and nobody else anything.
 type Relay struct {
-	o    Options
-	dial net.Dialer
+	o     Options
+	dial  net.Dialer
+	guard *guard
+	caps  atomic.Pointer[[]string]
 }
 
 var _ mmp.Backend = (*Relay)(nil)
@@ -83,6 +92,9 @@ func New(o Options) *Relay {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	host, _, err := net.SplitHostPort(o.Address)
 	if err != nil {
 		host = o.Address
@@ -91,10 +103,24 @@ func New(o Options) *Relay {
 		o.TLS = o.TLS.Clone()
 		o.TLS.ServerName = host
 	}
-	return &Relay{o: o, dial: net.Dialer{
+	r := &Relay{o: o, dial: net.Dialer{
 		// A store whose host vanished is noticed within 35 s, also by a session that idles.
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 5},
 	}}
+	r.guard = &guard{now: o.Now, changed: r.changed}
+	return r
+}
+
+// changed tells that the store was shut out, or is back.
+func (r *Relay) changed(up bool) {
+	if up {
+		r.o.Log.Info("store is back", "to", r.o.Address)
+	} else {
+		r.o.Log.Warn("store shut out", "to", r.o.Address, "err", "too many failures in a row")
+	}
+	if r.o.Health != nil {
+		r.o.Health(up)
+	}
 }
 
 // Attach implements mmp.Backend.
@@ -103,7 +129,15 @@ func (r *Relay) Attach(ctx context.Context, h *mmp.Handover) error {
 	if log == nil {
 		log = r.o.Log
 	}
+	if h.Hops+1 >= mmp.MaxHops {
+		return unavailable(fmt.Errorf("store %s: the session came through %d proxies: a loop", r.o.Address, h.Hops))
+	}
+	trial, ok := r.guard.enter()
+	if !ok {
+		return unavailable(fmt.Errorf("store %s is shut out after failures", r.o.Address))
+	}
 	st, err := r.connect(ctx, h)
+	r.guard.leave(trial, err == nil || answered(err) || ctx.Err() != nil)
 	if err != nil {
 		if refused := (*mmp.RefusedError)(nil); errors.As(err, &refused) {
 			return refused
@@ -154,8 +188,36 @@ func (r *Relay) connect(ctx context.Context, h *mmp.Handover) (peer, error) {
 	return st, nil
 }
 
+// answeredError is a refusal by a store that is well.
+type answeredError struct{ error }
+
+// Unwrap returns the refusal.
+func (e *answeredError) Unwrap() error { return e.error }
+
+func answered(err error) bool {
+	refused, answer := (*mmp.RefusedError)(nil), (*answeredError)(nil)
+	return errors.As(err, &refused) || errors.As(err, &answer)
+}
+
 // logIn speaks to the store from the PROXY header to the answer to the login.
 func (r *Relay) logIn(ctx context.Context, conn net.Conn, h *mmp.Handover) (peer, error) {
+	st, err := r.greet(ctx, conn, h)
+	if err != nil {
+		return nil, err
+	}
+	err = st.authenticate(r.credentials(h), h)
+	if wrong := (*wrongCredentials)(nil); errors.As(err, &wrong) && h.Identity.Replay != "" {
+		err = &mmp.RefusedError{Credentials: true, Text: "Wrong login or password", Err: err}
+	}
+	return st, err
+}
+
+// wrongCredentials is a store's word on the password that it was given: the
+// user's own, or ours.
+type wrongCredentials struct{ error }
+
+// greet speaks to the store up to where a login may begin.
+func (r *Relay) greet(ctx context.Context, conn net.Conn, h *mmp.Handover) (peer, error) {
 	if r.o.ProxyV2 {
 		if err := writeProxyHeader(conn, h); err != nil {
 			return nil, err
@@ -182,9 +244,6 @@ func (r *Relay) logIn(ctx context.Context, conn net.Conn, h *mmp.Handover) (peer
 		}
 		st.over(up)
 	}
-	if err := st.authenticate(r.credentials(h), h); err != nil {
-		return nil, err
-	}
 	return st, nil
 }
 
@@ -208,11 +267,14 @@ func (r *Relay) secure(ctx context.Context, conn net.Conn) (*tls.Conn, error) {
 
 // credentials is the message of SASL PLAIN (RFC 4616 §2).
 func (r *Relay) credentials(h *mmp.Handover) []byte {
-	account := h.Identity.User.Account()
-	if r.o.MasterUser {
-		return []byte("\x00" + account + "*" + r.o.Authcid + "\x00" + r.o.Secret)
+	login := h.Identity.User.StoreLogin()
+	switch {
+	case h.Identity.Replay != "":
+		return []byte("\x00" + login + "\x00" + h.Identity.Replay)
+	case r.o.MasterUser:
+		return []byte("\x00" + login + "*" + r.o.Authcid + "\x00" + r.o.Secret)
 	}
-	return []byte(account + "\x00" + r.o.Authcid + "\x00" + r.o.Secret)
+	return []byte(login + "\x00" + r.o.Authcid + "\x00" + r.o.Secret)
 }
 
 // writeProxyHeader says who the client is, whether it came by TLS, and the
@@ -226,7 +288,8 @@ func writeProxyHeader(conn net.Conn, h *mmp.Handover) error {
 		}
 		header = proxyproto.HeaderProxyFromAddrs(2, net.TCPAddrFromAddrPort(h.Client.Addr), local)
 	}
-	tlvs := []proxyproto.TLV{{Type: listen.TraceTLV, Value: []byte(h.Trace)}, {Type: listen.ServiceTLV, Value: []byte(h.Client.Service)}}
+	tlvs := []proxyproto.TLV{{Type: listen.TraceTLV, Value: []byte(h.Trace)}, {Type: listen.ServiceTLV, Value: []byte(h.Client.Service)},
+		{Type: listen.HopsTLV, Value: []byte{byte(h.Hops + 1)}}}
 	if h.Client.TLS {
 		// client flags: by TLS; verify: no certificate was asked for.
 		tlvs = append(tlvs, proxyproto.TLV{Type: proxyproto.PP2_TYPE_SSL, Value: []byte{1, 0, 0, 0, 1}})

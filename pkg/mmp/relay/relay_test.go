@@ -90,8 +90,16 @@ func (s *script) accept() {
 	s.send("a OK [CAPABILITY IMAP4rev1 IDLE MOVE] done\r\n")
 }
 
-// attach gives a client to the relay; done yields what Attach returned.
+// attach gives a client to a relay with those options; done yields what Attach
+// returned.
 func attach(t *testing.T, ctx context.Context, o Options, readAhead string) (client *script, done <-chan error) {
+	t.Helper()
+	o.Authcid, o.Secret = "mmp", "s3cret"
+	return attachTo(t, ctx, New(o), func(h *mmp.Handover) { h.ReadAhead = []byte(readAhead) })
+}
+
+// attachTo gives a client to a backend.
+func attachTo(t *testing.T, ctx context.Context, b mmp.Backend, change func(*mmp.Handover)) (client *script, done <-chan error) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -107,16 +115,19 @@ func attach(t *testing.T, ctx context.Context, o Options, readAhead string) (cli
 		t.Fatal(err)
 	}
 	_ = near.SetDeadline(time.Now().Add(10 * time.Second))
-	o.Authcid, o.Secret = "mmp", "s3cret"
+	h := &mmp.Handover{
+		Conn: far, Protocol: directory.ServiceIMAP, Tag: "t1", Trace: mail.NewTraceID(),
+		Identity: auth.Identity{User: directory.User{UID: "alice", Domain: "example.test"}},
+		Client:   auth.Client{Addr: netip.MustParseAddrPort("192.0.2.7:4711"), TLS: true, Service: directory.ServiceIMAPS},
+	}
+	if change != nil {
+		change(h)
+	}
 	result := make(chan error, 1)
 	finished := make(chan struct{})
 	go func() {
 		defer close(finished)
-		result <- New(o).Attach(ctx, &mmp.Handover{
-			Conn: far, ReadAhead: []byte(readAhead), Protocol: directory.ServiceIMAP, Tag: "t1", Trace: mail.NewTraceID(),
-			Identity: auth.Identity{User: directory.User{UID: "alice", Domain: "example.test"}},
-			Client:   auth.Client{Addr: netip.MustParseAddrPort("192.0.2.7:4711"), TLS: true, Service: directory.ServiceIMAPS},
-		})
+		result <- b.Attach(ctx, h)
 	}()
 	t.Cleanup(func() {
 		_ = near.Close()
@@ -143,7 +154,7 @@ func TestSession(t *testing.T) {
 		s.send("* BYE\r\nt3 OK bye\r\n")
 	})
 	c, done := attach(t, t.Context(), Options{Address: addr}, "t2 SELECT INBOX\r\n")
-	c.expect("t1 OK [CAPABILITY IMAP4REV1 IDLE] Logged in\r\n")
+	c.expect("t1 OK [CAPABILITY IMAP4rev1 IDLE] Logged in\r\n")
 	c.expect("* 3 EXISTS\r\n")
 	c.expect("t2 OK selected\r\n")
 	c.send("t3 LOGOUT\r\n")
@@ -243,7 +254,7 @@ func TestStoreDies(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			addr := store(t, func(s *script) { s.accept(); s.send(c.last) })
 			client, _ := attach(t, t.Context(), Options{Address: addr}, "")
-			client.expect("t1 OK [CAPABILITY IMAP4REV1 IDLE MOVE] Logged in\r\n")
+			client.expect("t1 OK [CAPABILITY IMAP4rev1 IDLE MOVE] Logged in\r\n")
 			for i, want := range c.want {
 				if want == "EOF" && i == 0 || strings.HasSuffix(c.last, "EXI") {
 					rest, _ := io.ReadAll(client.r)
@@ -356,8 +367,8 @@ func TestProxyHeaderAndMasterUser(t *testing.T) {
 			s.t.Errorf("source %s", got)
 		}
 		tlvs, err := header.TLVs()
-		if err != nil || len(tlvs) != 3 || tlvs[0].Type != listen.TraceTLV || len(tlvs[0].Value) != 26 ||
-			tlvs[1].Type != listen.ServiceTLV || string(tlvs[1].Value) != "imaps" || tlvs[2].Type != proxyproto.PP2_TYPE_SSL {
+		if err != nil || len(tlvs) != 4 || tlvs[0].Type != listen.TraceTLV || len(tlvs[0].Value) != 26 ||
+			tlvs[1].Type != listen.ServiceTLV || string(tlvs[1].Value) != "imaps" || tlvs[2].Type != listen.HopsTLV || tlvs[2].Value[0] != 1 || tlvs[3].Type != proxyproto.PP2_TYPE_SSL {
 			s.t.Errorf("TLVs %v %v", tlvs, err)
 		}
 		s.send("* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] ready\r\n")
@@ -396,7 +407,7 @@ func TestTLSModes(t *testing.T) {
 				_ = up.Close()
 			})
 			client, done := attach(t, t.Context(), Options{Address: addr, TLSMode: mode, TLS: &tls.Config{RootCAs: roots}}, "")
-			client.expect("t1 OK [CAPABILITY IMAP4REV1 IDLE MOVE]")
+			client.expect("t1 OK [CAPABILITY IMAP4rev1 IDLE MOVE]")
 			client.send("t2 NOOP\r\n")
 			client.expect("t2 OK done\r\n")
 			_ = client.Close()
