@@ -237,6 +237,7 @@ func (c Config) validateNumbers(bad report) {
 		bad("mta.port", "%d is no port", c.MTA.Port)
 	}
 	c.MTA.Checks.validate(bad)
+	c.MTA.Routing.validate(bad)
 	if c.MTA.MaxRecipients < 100 {
 		bad("mta.max_recipients", "must be at least 100 (RFC 5321 section 4.5.3.1.8)")
 	}

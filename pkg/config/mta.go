@@ -18,6 +18,7 @@ type MTA struct {
 	Checks        Checks     `yaml:"checks"`
 	TLSPolicy     TLSPolicy  `yaml:"tls_policy"`
 	Queue         Queue      `yaml:"queue"`
+	Routing       Routing    `yaml:"routing"`
 }
 
 // MTAStore is how the MTA reaches the store of one mailHost.
@@ -66,6 +67,7 @@ func defaultMTA() MTA {
 		Port:          25,
 		MaxMessage:    50 << 20,
 		MaxRecipients: 1000,
+		Routing:       defaultRouting(),
 		Sent:          Sent{Enabled: true, Mailbox: "Sent"},
 		Checks:        defaultChecks(),
 		TLSPolicy:     TLSPolicy{DANE: true, MTASTS: true},

@@ -151,16 +151,34 @@ func (d *daemon) mta(ctx context.Context, tree directory.Tree, st *storeRole) er
 	if err != nil {
 		return err
 	}
-	resolver := &mta.Resolver{Directory: dir, Lists: dir, Hosts: d.hosts(), HasStore: func(host string) bool {
+	transports, err := d.transports()
+	if err != nil {
+		return err
+	}
+	key, err := d.routingKey()
+	if err != nil {
+		return err
+	}
+	resolver, err := Rules(d.cfg, dir, key, func(host string) bool {
 		_, err := stores(host)
 		return err == nil
+	})
+	if err != nil {
+		return err
+	}
+	var actions map[string]mail.Deliverer // known once there is a queue
+	ways := mta.Ways{Stores: stores, Remotes: remotes, Transports: transports, Actions: func(name string) (mail.Deliverer, error) {
+		if a, ok := actions[name]; ok {
+			return a, nil
+		}
+		return nil, fmt.Errorf("no action %q is configured (mta.routing.programs)", name)
 	}}
 	backoff := make([]time.Duration, len(c.Queue.Retry))
 	for i, r := range c.Queue.Retry {
 		backoff[i] = time.Duration(r)
 	}
 	q, err := queue.Open(ctx, queue.Options{
-		Dir: filepath.Join(d.cfg.Data, "queue"), Next: mta.NewRouter(resolver, mta.Ways{Stores: stores, Remotes: remotes}), Destination: mta.Destination, Hostname: d.cfg.Hostname,
+		Dir: filepath.Join(d.cfg.Data, "queue"), Next: mta.NewRouter(resolver, ways), Destination: mta.Destination, Hostname: d.cfg.Hostname,
 		Lifetime: time.Duration(c.Queue.Lifetime), DelayWarning: time.Duration(c.Queue.DelayWarning), Backoff: backoff,
 		MaxConcurrent: c.Queue.Concurrency, MaxPerDestination: c.Queue.PerDestination, OnFatal: d.onFatal, Log: log,
 	})
@@ -168,6 +186,9 @@ func (d *daemon) mta(ctx context.Context, tree directory.Tree, st *storeRole) er
 		return err
 	}
 	d.closers = append(d.closers, q.Close)
+	if actions, err = d.actions(ctx, q, dir, key); err != nil {
+		return err
+	}
 	checks, err := d.checks(ctx)
 	if err != nil {
 		return err

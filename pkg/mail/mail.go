@@ -64,7 +64,7 @@ type Proof int
 // The proofs, the stronger the higher.
 const (
 	Unproven     Proof = iota
-	DomainProven       // its domain vouches for the client (SPF), or the client is on this host
+	DomainProven       // its domain vouches for the client (SPF), or we trust the client to know
 	LoggedIn           // it belongs to the user who submitted the message
 )
 

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net/netip"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -18,6 +20,8 @@ import (
 	"mailsrv/pkg/directory/sqldir"
 	"mailsrv/pkg/mail"
 	"mailsrv/pkg/mta"
+	"mailsrv/pkg/mta/autoreply"
+	"mailsrv/pkg/mta/moderate"
 	"mailsrv/pkg/mta/queue"
 	"mailsrv/pkg/store"
 	"mailsrv/pkg/store/sqlstore"
@@ -25,7 +29,8 @@ import (
 
 // realHouse is the MTA on its real neighbours: directory, store and queue on disk.
 type realHouse struct {
-	view  directory.Directory
+	tree  *sqldir.Dir
+	view  *directory.View
 	store *sqlstore.Store
 	queue *queue.Queue
 	agent *mta.Agent
@@ -59,7 +64,7 @@ func newRealHouse(t *testing.T) *realHouse {
 	fatal(p.AddAlias(t.Context(), "sales@us.example", "bob@us.example"))
 	fatal(p.AddAlias(t.Context(), "us.test", "us.example"))
 
-	h := &realHouse{view: directory.NewView(tree, o), far: &sink{}, settled: make(chan queue.Outcome, 100)}
+	h := &realHouse{tree: tree, view: directory.NewView(tree, o), far: &sink{}, settled: make(chan queue.Outcome, 100)}
 	h.store, err = sqlstore.Open(t.Context(), sqlstore.Options{Dir: filepath.Join(dir, "store"), Mailboxes: sqlstore.DefaultMailboxes(), Log: log})
 	fatal(err)
 	t.Cleanup(func() { h.store.Close() })
@@ -70,11 +75,19 @@ func newRealHouse(t *testing.T) *realHouse {
 		}
 		return local, nil
 	}
-	r := &mta.Resolver{Directory: h.view, Hosts: []string{"mx.us.example"}}
-	router := mta.NewRouter(r, mta.Ways{Stores: stores, Remotes: func(string) mail.Deliverer { return h.far }})
+	key := []byte("key")
+	r := &mta.Resolver{Directory: h.view, Lists: h.view, Hosts: []string{"mx.us.example"}, SRS: mta.NewSRS(key)}
+	var actions map[string]mail.Deliverer
+	router := mta.NewRouter(r, mta.Ways{Stores: stores, Remotes: func(string) mail.Deliverer { return h.far },
+		Actions: func(name string) (mail.Deliverer, error) { return actions[name], nil }})
 	h.queue, err = queue.Open(t.Context(), queue.Options{Dir: filepath.Join(dir, "queue"), Next: router, Hostname: "mx.us.example", Log: log,
 		Attempted: func(o queue.Outcome) { h.settled <- o }})
 	fatal(err)
+	replies, err := autoreply.Open(t.Context(), autoreply.Options{Path: filepath.Join(dir, "autoreply.db"), Directory: h.view, Queue: h.queue, Hostname: "mx.us.example", Log: log})
+	fatal(err)
+	t.Cleanup(func() { replies.Close() })
+	moderation := moderate.New(moderate.Options{Queue: h.queue, Directory: h.view, Key: key, Hostname: "mx.us.example", Log: log})
+	actions = map[string]mail.Deliverer{mta.ActionReply: replies, mta.ActionNotify: moderation, mta.ActionDecide: moderation}
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- h.queue.Serve(ctx) }()
@@ -84,8 +97,19 @@ func newRealHouse(t *testing.T) *realHouse {
 			t.Error(err)
 		}
 	})
-	h.agent = mta.New(mta.Options{Hostname: "mx.us.example", Resolver: r, Stores: stores, Queue: h.queue, DefaultDomain: "us.example", SentMailbox: "Sent", Log: log})
+	h.agent = mta.New(mta.Options{Hostname: "mx.us.example", Resolver: r, Stores: stores, Queue: h.queue, DefaultDomain: "us.example", SentMailbox: "Sent", Log: log,
+		Trusted: []netip.Prefix{netip.MustParsePrefix("192.0.2.99/32")}})
 	return h
+}
+
+// sendAs sends as a stranger, for whom his domain vouches or nothing does.
+func (h *realHouse) sendAs(t *testing.T, from string, proven bool, to ...string) {
+	t.Helper()
+	s := stranger()
+	if proven {
+		s.Client.Addr = netip.MustParseAddrPort("192.0.2.99:25") // trusted
+	}
+	h.transact(t, s, from, to...)
 }
 
 func (h *realHouse) send(t *testing.T, login, from string, to ...string) {
@@ -98,6 +122,11 @@ func (h *realHouse) send(t *testing.T, login, from string, to ...string) {
 		}
 		s.Submission, s.Identity = true, &auth.Identity{User: u, Login: login}
 	}
+	h.transact(t, s, from, to...)
+}
+
+func (h *realHouse) transact(t *testing.T, s *mta.Session, from string, to ...string) {
+	t.Helper()
 	tx, err := h.agent.Begin(t.Context(), s, mta.Sender{From: addr(t, from)})
 	if err != nil {
 		t.Fatal(err)
@@ -176,8 +205,9 @@ func TestWholeHouse(t *testing.T) {
 	h.wait(t, 1)
 	check("bob@us.example", "INBOX", "<alice@us.example>", "<s@far.test>")
 	check("alice@us.example", "INBOX", "<s@far.test>")
-	want := []string{"alice@us.example -> y@far.test", "s@far.test -> x@far.test"}
-	if diff := cmp.Diff(want, h.far.got); diff != "" {
+	want := []string{"alice@us.example -> y@far.test", "SRS0=far.test=s@us.example -> x@far.test"}
+	got := strings.Split(regexp.MustCompile(`=[A-Z2-7]{8}=[A-Z2-7]{2}=`).ReplaceAllString(strings.Join(h.far.got, "\n"), "="), "\n")
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("sent outside (-want +got):\n%s", diff)
 	}
 	if entries, err := h.queue.List(t.Context(), queue.Filter{}); err != nil || len(entries) != 0 {

@@ -234,6 +234,52 @@ func (q *Queue) Return(ctx context.Context, id int64) error {
 	})
 }
 
+// Awaiting lists the traces of the messages to a group that wait for a
+// moderator's decision.
+func (q *Queue) Awaiting(ctx context.Context, group mail.Address) (traces []mail.TraceID, err error) {
+	err = q.db.Read(ctx, func(tx *sqlite.Tx) error {
+		return tx.Query(`SELECT DISTINCT trace FROM recipients JOIN entries ON id=entry
+			WHERE recipients.domain=? AND recipients.local=? COLLATE NOCASE AND state=1 AND moderation=1`, []any{group.Domain, group.Local}, func(scan func(...any) error) error {
+			var t string
+			err := scan(&t)
+			traces = append(traces, mail.TraceID(t))
+			return err
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing what awaits a moderator: %w", err)
+	}
+	return traces, nil
+}
+
+// Decide ends the wait of a message for a moderator: it is due at once, or goes
+// back to its sender. ErrNoEntry if it does not wait any more.
+func (q *Queue) Decide(ctx context.Context, trace mail.TraceID, group mail.Address, approve bool) error {
+	var id int64
+	err := q.db.Read(ctx, func(tx *sqlite.Tx) error {
+		found, err := tx.Get(`SELECT id FROM entries JOIN recipients ON id=entry
+			WHERE trace=? AND recipients.domain=? AND recipients.local=? COLLATE NOCASE AND state=1 AND moderation=1`,
+			[]any{string(trace), group.Domain, group.Local}, &id)
+		if err == nil && !found {
+			err = ErrNoEntry
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("looking for the message to moderate: %w", err)
+	}
+	if approve {
+		return q.Release(ctx, id)
+	}
+	return q.finish(ctx, id, "refusing", func(v *verdict) {
+		if v.Moderation != mail.Awaiting || v.Address.Key() != group.Key() {
+			return
+		}
+		v.state, v.action = Failed, "failed"
+		v.status = mail.Refuse(7, 2, "the list's moderator did not let the message pass").Reply()
+	})
+}
+
 // finish ends an entry by verdict of the administrator.
 func (q *Queue) finish(ctx context.Context, id int64, doing string, decide func(*verdict)) error {
 	err := q.reserve(id)
