@@ -23,6 +23,11 @@ func capabilities(o Options) string {
 		" MOVE" + // RFC 6851
 		" CONDSTORE QRESYNC" + // RFC 7162
 		" ESEARCH" + // RFC 4731
+		" SEARCHRES" + // RFC 5182
+		" PARTIAL" + // RFC 9394
+		" WITHIN" + // RFC 5032
+		" SAVEDATE" + // RFC 8514
+		" OBJECTID" + // RFC 8474
 		" LIST-EXTENDED" + // RFC 5258
 		" LIST-STATUS" + // RFC 5819
 		" SPECIAL-USE CREATE-SPECIAL-USE" + // RFC 6154

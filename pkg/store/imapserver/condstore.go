@@ -70,7 +70,10 @@ func (c *session) changedSince(spans []span, since store.ModSeq) ([]span, []stor
 }
 
 // among returns those of the UIDs, of messages that are gone, that set names.
-func (v *view) among(gone []store.UID, set imapwire.NumSet) []store.UID {
+func (v *view) among(gone []store.UID, set messageSet) []store.UID {
+	if set.saved {
+		return nil // "$" names no message that is gone
+	}
 	var ranges []store.UIDRange
 	for _, r := range set.Resolve(uint32(v.uidNext - 1)) {
 		ranges = append(ranges, store.UIDRange{First: store.UID(r.First), Last: store.UID(r.Last)})

@@ -17,14 +17,11 @@ func (c *session) uidCopy(cmd *imapwire.Command) error { return c.copyTo(cmd, (*
 func (c *session) move(cmd *imapwire.Command) error    { return c.moveTo(cmd, (*view).bySeq) }
 func (c *session) uidMove(cmd *imapwire.Command) error { return c.moveTo(cmd, (*view).byUID) }
 
-// numbering is how a command's set names messages: bySeq or byUID.
-type numbering func(*view, imapwire.NumSet) []span
-
 // readCopy reads the arguments of the four.
 func (c *session) readCopy(cmd *imapwire.Command, by numbering) (store.UIDSet, string, error) {
 	l := cmd.Args
 	l.Space()
-	set := l.NumSet()
+	set := readSet(l)
 	l.Space()
 	name := l.Mailbox()
 	if err := l.End(); err != nil {

@@ -29,7 +29,7 @@ func (c *session) tellGone() error {
 // uidExpunge is UID EXPUNGE (RFC 4315 §2.1).
 func (c *session) uidExpunge(cmd *imapwire.Command) error {
 	cmd.Args.Space()
-	set := cmd.Args.NumSet()
+	set := readSet(cmd.Args)
 	if err := cmd.Args.End(); err != nil {
 		return bad(err)
 	}

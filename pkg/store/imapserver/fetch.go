@@ -21,7 +21,7 @@ func (c *session) uidFetch(cmd *imapwire.Command) error { return c.fetchBy(cmd, 
 func (c *session) fetchBy(cmd *imapwire.Command, by numbering, uid bool) error {
 	l := cmd.Args
 	l.Space()
-	set := l.NumSet()
+	set := readSet(l)
 	l.Space()
 	q := readFetch(l)
 	q.readModifiers(l, uid)
@@ -51,6 +51,10 @@ func (c *session) fetchBy(cmd *imapwire.Command, by numbering, uid bool) error {
 		if q.vanished {
 			c.conn.SetOut(appendVanished(c.conn.Out(), true, c.box.among(gone, set)))
 		}
+	}
+	if q.partial != nil {
+		from, to := q.partial.of(count(spans))
+		spans = piece(spans, from, to)
 	}
 	told := 0
 	var err error
@@ -168,6 +172,16 @@ func (q *fetchRequest) appendStored(dst []byte, m *store.Message) []byte {
 	if q.size {
 		dst = append(dst, "RFC822.SIZE "...)
 		dst = append(strconv.AppendInt(dst, m.Size, 10), ' ')
+	}
+	if q.saveDate {
+		dst = imapwire.AppendDateTime(append(dst, "SAVEDATE "...), m.SaveDate.UTC())
+		dst = append(dst, ' ')
+	}
+	if q.emailID {
+		dst = append(append(append(dst, "EMAILID ("...), m.ID...), ") "...)
+	}
+	if q.threadID { // RFC 8474 §5.3: NIL where the server knows no threads
+		dst = append(dst, "THREADID NIL "...)
 	}
 	if q.envelope {
 		dst = append(append(append(dst, "ENVELOPE "...), m.Envelope...), ' ')

@@ -14,12 +14,15 @@ const maxSections = 100
 // answered once, and in our order.
 type fetchRequest struct {
 	uid, flags, internalDate, size, envelope, body, bodyStructure, modSeq bool
+	saveDate, emailID, threadID                                           bool
 
 	sections []fetchSection
 	// since: only messages that changed after it; vanished: and tell which
 	// are gone since then (RFC 7162 §3.1.4.1, §3.2.6).
 	since    store.ModSeq
 	vanished bool
+	// partial: only those messages of the set; nil: all (RFC 9394 §3.2).
+	partial *partialRange
 }
 
 // fetchSection is one BODY[...] or one of its old names.
@@ -66,6 +69,11 @@ func (q *fetchRequest) readModifiers(l *imapwire.Lexer, uid bool) {
 			if q.since = readModSeq(l); q.since == 0 {
 				l.Fail("a MODSEQ is 1 or more")
 			}
+		case "PARTIAL":
+			l.Space()
+			if q.partial = readPartialRange(l); !uid {
+				l.Fail("PARTIAL goes with UID FETCH")
+			}
 		case "VANISHED":
 			q.vanished = true
 		default:
@@ -83,6 +91,12 @@ func (q *fetchRequest) readItem(l *imapwire.Lexer, word string) {
 		q.uid = true
 	case "FLAGS":
 		q.flags = true
+	case "SAVEDATE":
+		q.saveDate = true
+	case "EMAILID":
+		q.emailID = true
+	case "THREADID":
+		q.threadID = true
 	case "MODSEQ":
 		q.modSeq = true
 	case "INTERNALDATE":
@@ -136,7 +150,10 @@ func (q *fetchRequest) add(l *imapwire.Lexer, s fetchSection) {
 // fields is what the store has to read for the request.
 func (q *fetchRequest) fields() store.Fields {
 	var f store.Fields
-	if q.internalDate || q.size {
+	if q.emailID {
+		f |= store.FieldID
+	}
+	if q.internalDate || q.size || q.saveDate || q.threadID {
 		f |= store.FieldMeta
 	}
 	if q.envelope {

@@ -33,7 +33,14 @@ func (c *session) create(cmd *imapwire.Command) error {
 		return no("USEATTR", "a mailbox can have one of the uses "+strings.Join(specialUses[:], " "))
 	}
 	// A delimiter at the end only says that names below will follow.
-	return c.store.Account.Create(c.ctx, strings.TrimSuffix(name, delimiter), use)
+	name = strings.TrimSuffix(name, delimiter)
+	if err := c.store.Account.Create(c.ctx, name, use); err != nil {
+		return err
+	}
+	if box, err := c.store.Account.Open(c.ctx, name); err == nil { // or deleted at once
+		c.code = appendMailboxID(c.code, box)
+	}
+	return nil
 }
 
 // specialUse returns the one use of a list in its own spelling, and reports

@@ -97,7 +97,7 @@ func (c *session) tellMissed(r *resync) error {
 			gone = append(gone, u)
 		}
 	}
-	c.conn.SetOut(appendVanished(c.conn.Out(), true, v.among(gone, known)))
+	c.conn.SetOut(appendVanished(c.conn.Out(), true, v.among(gone, messageSet{NumSet: known})))
 	for _, m := range changes.Messages {
 		i, there := v.index(m.UID)
 		if !there {

@@ -2,7 +2,6 @@ package imapserver
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 
 	"mailsrv/pkg/mime"
@@ -13,12 +12,9 @@ import (
 // searchBatch is how many messages a search holds between two looks at the store.
 const searchBatch = 64
 
-// searchRequest is a SEARCH, with what to answer (RFC 4731).
+// searchRequest is a SEARCH, with what to answer.
 type searchRequest struct {
-	extended             bool
-	min, max, all, count bool
-	// modSeq: the keys ask for MODSEQ, and so the answer tells it.
-	modSeq bool
+	searchReturn
 	// conditions must all be met; they are in ascending order of cost.
 	conditions []condition
 }
@@ -37,77 +33,15 @@ func (c *session) searchBy(cmd *imapwire.Command, uid bool) error {
 	}
 	found, err := c.find(q)
 	if err != nil {
+		if q.save {
+			c.box.saved = nil // RFC 5182 §2.1
+		}
 		return fmt.Errorf("searching %q: %w", c.box.box.Name(), err)
 	}
-	var highest store.ModSeq
-	if q.modSeq {
-		c.grant(condStore)
-		if highest, err = c.highestOf(q.returned(found)); err != nil {
-			return fmt.Errorf("searching %q: %w", c.box.box.Name(), err)
-		}
+	if err := c.tellFound("SEARCH", cmd.Tag, &q.searchReturn, found, uid); err != nil {
+		return fmt.Errorf("searching %q: %w", c.box.box.Name(), err)
 	}
-	numbers := make([]uint32, len(found))
-	for n, i := range found {
-		numbers[n] = uint32(i + 1)
-		if uid {
-			numbers[n] = uint32(c.box.uids[i])
-		}
-	}
-	if q.extended {
-		c.conn.SetOut(q.appendESearch(c.conn.Out(), cmd.Tag, uid, numbers, highest))
-		return nil
-	}
-	out := append(c.conn.Out(), "* SEARCH"...)
-	for _, n := range numbers {
-		out = strconv.AppendUint(append(out, ' '), uint64(n), 10)
-	}
-	if highest > 0 {
-		out = append(strconv.AppendUint(append(out, " (MODSEQ "...), uint64(highest), 10), ')')
-	}
-	c.conn.SetOut(append(out, "\r\n"...))
 	return nil
-}
-
-// appendESearch appends an ESEARCH response (RFC 4731 §3.2).
-func (q *searchRequest) appendESearch(dst []byte, tag string, uid bool, numbers []uint32, highest store.ModSeq) []byte {
-	dst = append(append(append(dst, `* ESEARCH (TAG "`...), tag...), `")`...)
-	if uid {
-		dst = append(dst, " UID"...)
-	}
-	if n := len(numbers); n > 0 {
-		if q.min {
-			dst = strconv.AppendUint(append(dst, " MIN "...), uint64(numbers[0]), 10)
-		}
-		if q.max {
-			dst = strconv.AppendUint(append(dst, " MAX "...), uint64(numbers[n-1]), 10)
-		}
-		if q.all {
-			dst = imapwire.AppendNumSet(append(dst, " ALL "...), numbers)
-		}
-	}
-	if q.count {
-		dst = strconv.AppendInt(append(dst, " COUNT "...), int64(len(numbers)), 10)
-	}
-	if highest > 0 {
-		dst = strconv.AppendUint(append(dst, " MODSEQ "...), uint64(highest), 10)
-	}
-	return append(dst, "\r\n"...)
-}
-
-// returned is those of the found messages whose numbers the answer tells, and
-// whose ModSeqs count (RFC 7162 §3.1.10).
-func (q *searchRequest) returned(found []int) []int {
-	if len(found) == 0 || !q.extended || q.all || q.count {
-		return found
-	}
-	var told []int
-	if q.min {
-		told = append(told, found[0])
-	}
-	if last := found[len(found)-1]; q.max && (!q.min || last != found[0]) {
-		told = append(told, last)
-	}
-	return told
 }
 
 // readSearch reads all arguments of a SEARCH.
@@ -118,7 +52,7 @@ func readSearch(l *imapwire.Lexer, v *view) (*searchRequest, error) {
 	word := p.word()
 	if word == "RETURN" {
 		l.Space()
-		q.readReturn(l)
+		q.read(l)
 		l.Space()
 		word = p.word()
 	}
@@ -138,27 +72,6 @@ func readSearch(l *imapwire.Lexer, v *view) (*searchRequest, error) {
 		return nil, bad(err)
 	}
 	return q, nil
-}
-
-func (q *searchRequest) readReturn(l *imapwire.Lexer) {
-	q.extended = true
-	l.List(func() {
-		switch l.Keyword() {
-		case "MIN":
-			q.min = true
-		case "MAX":
-			q.max = true
-		case "ALL":
-			q.all = true
-		case "COUNT":
-			q.count = true
-		default:
-			l.Fail("unknown SEARCH result option")
-		}
-	})
-	if !q.min && !q.max && !q.count {
-		q.all = true // RFC 4731 §3.1: an empty list asks for all
-	}
 }
 
 // candidate is a message that a condition is put to. m and what follows are

@@ -92,7 +92,7 @@ type searchParser struct {
 // word reads the word a key begins with; empty before a set or parenthesis.
 func (p *searchParser) word() string {
 	switch c := p.l.Peek(); {
-	case c == '(' || c == '*' || c >= '0' && c <= '9':
+	case c == '(' || c == '*' || c == '$' || c >= '0' && c <= '9':
 		return ""
 	}
 	return p.l.Keyword()
@@ -128,10 +128,10 @@ func (p *searchParser) key(word string, depth int) condition {
 			p.l.Expect(')')
 			return together(all)
 		}
-		return inSpans(p.v.bySeq(p.l.NumSet()))
+		return inSpans(p.v.bySeq(readSet(p.l)))
 	case "UID":
 		p.l.Space()
-		return inSpans(p.v.byUID(p.l.NumSet()))
+		return inSpans(p.v.byUID(readSet(p.l)))
 	case "NOT":
 		p.l.Space()
 		return negate(p.next(depth + 1))
@@ -195,6 +195,12 @@ func (p *searchParser) storedKey(word string) (condition, bool) {
 	switch word {
 	case "MODSEQ":
 		return p.modSeqKey(), true
+	case "OLDER", "YOUNGER":
+		return p.withinKey(word == "OLDER"), true
+	case "EMAILID", "THREADID":
+		return p.idKey(word), true
+	case "SAVEDATESUPPORTED": // RFC 8514 §4.3: every mailbox has save dates
+		return viewCondition(func(*view, int) bool { return true }), true
 	case "LARGER", "SMALLER":
 		p.l.Space()
 		n := int64(p.l.Number64())
@@ -207,6 +213,8 @@ func (p *searchParser) storedKey(word string) (condition, bool) {
 	kind, sent := strings.CutPrefix(word, "SENT")
 	if sent {
 		fields, dateOf = store.FieldHeader, sentDay
+	} else if after, saved := strings.CutPrefix(word, "SAVED"); saved {
+		kind, dateOf = after, savedDay
 	}
 	var meets func(order int) bool
 	switch kind {
@@ -227,8 +235,34 @@ func (p *searchParser) storedKey(word string) (condition, bool) {
 	}), true
 }
 
+// withinKey reads the seconds of OLDER and YOUNGER (RFC 5032 §2).
+func (p *searchParser) withinKey(older bool) condition {
+	p.l.Space()
+	seconds := p.l.Number()
+	if seconds == 0 {
+		p.l.Fail("an interval is one second or more")
+	}
+	edge := time.Now().Add(-time.Duration(seconds) * time.Second)
+	return storedCondition(store.FieldMeta, func(m *store.Message) bool {
+		return older && !m.InternalDate.After(edge) || !older && !m.InternalDate.Before(edge)
+	})
+}
+
+// idKey reads EMAILID and THREADID (RFC 8474 §6); no message has a THREADID here.
+func (p *searchParser) idKey(word string) condition {
+	p.l.Space()
+	id := p.l.Atom()
+	if word == "THREADID" {
+		return viewCondition(func(*view, int) bool { return false })
+	}
+	return storedCondition(store.FieldID, func(m *store.Message) bool { return m.ID == id })
+}
+
 // internalDay and sentDay are days without time and zone (RFC 3501 §6.4.4).
 func internalDay(m *store.Message) (time.Time, bool) { return dayOf(m.InternalDate), true }
+
+// savedDay is the day in UTC, since a save date keeps no zone (RFC 8514 §4.3).
+func savedDay(m *store.Message) (time.Time, bool) { return dayOf(m.SaveDate.UTC()), true }
 
 func sentDay(m *store.Message) (time.Time, bool) {
 	value, ok := mime.First(m.Header, "Date")

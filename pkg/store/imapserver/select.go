@@ -104,7 +104,8 @@ func (c *session) tellMailbox(uidValidity uint32) {
 	out = append(out, "] UIDs valid\r\n* OK [UIDNEXT "...)
 	out = strconv.AppendUint(out, uint64(v.uidNext), 10)
 	out = v.appendHighest(append(out, "] predicted next UID\r\n* OK ["...))
-	c.conn.SetOut(append(out, "] highest so far\r\n"...))
+	out = appendMailboxID(append(out, "] highest so far\r\n* OK ["...), v.box)
+	c.conn.SetOut(append(out, "] its ID\r\n"...))
 }
 
 // closeMailbox leaves the selected mailbox, if there is one.

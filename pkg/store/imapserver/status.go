@@ -29,7 +29,9 @@ var statusItems = [...]statusItem{
 
 // statusRequest says which of statusItems are wanted.
 type statusRequest struct {
-	items [len(statusItems)]bool
+	// mailboxID: RFC 8474 §4.3; it is no figure.
+	mailboxID bool
+	items     [len(statusItems)]bool
 	// condStore: an item was asked for that only a client of CONDSTORE knows.
 	condStore bool
 }
@@ -38,6 +40,10 @@ func readStatusItems(l *imapwire.Lexer) *statusRequest {
 	var q statusRequest
 	l.List(func() {
 		name := l.Keyword()
+		if name == "MAILBOXID" {
+			q.mailboxID = true
+			return
+		}
 		for i := range statusItems {
 			if statusItems[i].name == name {
 				q.items[i] = true
@@ -61,6 +67,12 @@ func (c *session) status(cmd *imapwire.Command) error {
 		return bad(err)
 	}
 	return c.tellStatus(name, q)
+}
+
+// appendMailboxID appends a mailbox's ID as STATUS and response codes have it
+// (RFC 8474 §4).
+func appendMailboxID(dst []byte, box store.Mailbox) []byte {
+	return append(strconv.AppendInt(append(dst, "MAILBOXID (F"...), box.ID(), 10), ')')
 }
 
 func (c *session) tellStatus(name string, q *statusRequest) error {
@@ -88,6 +100,12 @@ func (c *session) tellStatus(name string, q *statusRequest) error {
 		first = false
 		out = append(append(out, item.name...), ' ')
 		out = strconv.AppendUint(out, item.value(c, s), 10)
+	}
+	if q.mailboxID {
+		if !first {
+			out = append(out, ' ')
+		}
+		out = appendMailboxID(out, box)
 	}
 	c.conn.SetOut(append(out, ")\r\n"...))
 	return nil

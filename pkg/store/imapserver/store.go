@@ -19,7 +19,7 @@ func (c *session) uidStore(cmd *imapwire.Command) error {
 func (c *session) changeFlags(cmd *imapwire.Command, by numbering, uid bool) error {
 	l := cmd.Args
 	l.Space()
-	set := l.NumSet()
+	set := readSet(l)
 	l.Space()
 	unchangedSince, conditional := readUnchangedSince(l)
 	change, silent := readFlagChange(l)

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"mailsrv/pkg/store"
-	"mailsrv/pkg/wire/imapwire"
 )
 
 // view is the selected mailbox as the client knows it. Message number n is at
@@ -27,6 +26,8 @@ type view struct {
 	// that were told in answer to this session's commands.
 	flagSeq store.ModSeq
 	own     map[store.UID]store.ModSeq
+	// saved is what "$" stands for (RFC 5182).
+	saved store.UIDSet
 	// recent counts the marks with markRecent; toldRecent is what the client
 	// was told.
 	recent, toldRecent int
@@ -43,78 +44,10 @@ const (
 	markRef  mark = markTell - 1
 )
 
-// span is the messages at indexes from to to-1.
-type span struct{ from, to int }
-
 func (v *view) len() int { return len(v.uids) }
 
 // index finds the message with that UID.
 func (v *view) index(uid store.UID) (int, bool) { return slices.BinarySearch(v.uids, uid) }
-
-// bySeq returns the messages that a set of message numbers names; numbers that
-// are not in use name nothing.
-func (v *view) bySeq(set imapwire.NumSet) []span {
-	var spans []span
-	for _, r := range set.Resolve(uint32(v.len())) {
-		if int(r.First) > v.len() {
-			break
-		}
-		spans = append(spans, span{int(r.First) - 1, min(int(r.Last), v.len())})
-	}
-	return spans
-}
-
-// byUID returns the messages that a set of UIDs names. "*" is the last message.
-func (v *view) byUID(set imapwire.NumSet) []span {
-	if v.len() == 0 {
-		return nil
-	}
-	var spans []span
-	for _, r := range set.Resolve(uint32(v.uids[v.len()-1])) {
-		from, _ := v.index(store.UID(r.First))
-		to, found := v.index(store.UID(r.Last))
-		if found {
-			to++
-		}
-		if from < to {
-			spans = append(spans, span{from, to})
-		}
-	}
-	return spans
-}
-
-// uidSet is the UIDs of the messages in spans. UIDs that lie between them and
-// are not in the view are of no message: they were expunged.
-func (v *view) uidSet(spans []span) store.UIDSet {
-	ranges := make([]store.UIDRange, len(spans))
-	for i, s := range spans {
-		ranges[i] = store.UIDRange{First: v.uids[s.from], Last: v.uids[s.to-1]}
-	}
-	return store.NewUIDSet(ranges)
-}
-
-// numbers is the message numbers or UIDs of the messages in spans.
-func (v *view) numbers(spans []span, uid bool) []uint32 {
-	numbers := make([]uint32, 0, count(spans))
-	for _, s := range spans {
-		for i := s.from; i < s.to; i++ {
-			if uid {
-				numbers = append(numbers, uint32(v.uids[i]))
-			} else {
-				numbers = append(numbers, uint32(i+1))
-			}
-		}
-	}
-	return numbers
-}
-
-func count(spans []span) int {
-	n := 0
-	for _, s := range spans {
-		n += s.to - s.from
-	}
-	return n
-}
 
 func (v *view) flagsOf(i int) store.Flags { return v.flags.get(v.marks[i] & markRef) }
 
