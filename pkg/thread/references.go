@@ -4,7 +4,7 @@ import "slices"
 
 // maxReferences bounds the ids of one message that are followed: the first and
 // the last of them, which name the root and the parents.
-const maxReferences = 100
+const maxReferences = 30
 
 // container is a message's place in the tree; m is nil for one that is known
 // by its id only.
@@ -92,7 +92,7 @@ func link(messages []Message) []*container {
 
 // maxAbove bounds how far parents are followed; a longer chain counts as one
 // that would close a circle.
-const maxAbove = 1000
+const maxAbove = 500
 
 // above reports whether c is x or one of its parents.
 func (c *container) above(x *container) bool {
@@ -131,6 +131,9 @@ func prune(roots []*container) []*container {
 			}
 		}
 		c.children = kept
+	}
+	for _, r := range top.children {
+		r.parent = nil
 	}
 	return top.children
 }

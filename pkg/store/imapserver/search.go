@@ -56,22 +56,35 @@ func readSearch(l *imapwire.Lexer, v *view) (*searchRequest, error) {
 		l.Space()
 		word = p.word()
 	}
+	charset := ""
 	if word == "CHARSET" {
 		l.Space()
-		switch charset := l.AString(); {
-		case l.Err() != nil, strings.EqualFold(charset, "UTF-8"), strings.EqualFold(charset, "US-ASCII"):
-		default:
-			return nil, no("BADCHARSET (US-ASCII UTF-8)", "charset is not known")
-		}
+		charset = l.AString()
 		l.Space()
 		word = p.word()
 	}
+	return q, q.readKeys(p, charset, word)
+}
+
+// readAfterCharset reads the charset and the keys of a SORT or THREAD.
+func (q *searchRequest) readAfterCharset(l *imapwire.Lexer, v *view) error {
+	p := &searchParser{l: l, v: v}
+	charset := l.AString()
+	l.Space()
+	return q.readKeys(p, charset, p.word())
+}
+
+// readKeys reads the keys, the first of which begins with word.
+func (q *searchRequest) readKeys(p *searchParser, charset, word string) error {
+	if charset != "" && p.l.Err() == nil && !strings.EqualFold(charset, "UTF-8") && !strings.EqualFold(charset, "US-ASCII") {
+		return no("BADCHARSET (US-ASCII UTF-8)", "charset is not known")
+	}
 	q.conditions = p.all(word, 0)
 	q.modSeq = p.modSeq
-	if err := l.End(); err != nil {
-		return nil, bad(err)
+	if err := p.l.End(); err != nil {
+		return bad(err)
 	}
-	return q, nil
+	return nil
 }
 
 // candidate is a message that a condition is put to. m and what follows are
