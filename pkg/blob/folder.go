@@ -1,6 +1,7 @@
 package blob
 
 import (
+	"bufio"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -22,8 +23,8 @@ type Digest [sha256.Size]byte
 // String returns the digest in lower-case hexadecimal.
 func (d Digest) String() string { return hex.EncodeToString(d[:]) }
 
-// Folder holds bodies as files named by their digest, two levels deep. It may
-// be used from many goroutines.
+// Folder holds bodies as files named by their digest, in folders by its first
+// octet. It may be used from many goroutines.
 type Folder struct {
 	dir string
 }
@@ -43,78 +44,123 @@ func OpenFolder(dir string) (*Folder, error) {
 			return nil, fmt.Errorf("clearing body folder: %w", err)
 		}
 	}
-	return &Folder{dir: dir}, nil
+	f := &Folder{dir: dir}
+	return f, f.flatten()
+}
+
+// flatten moves bodies that an earlier version put two levels deep.
+func (f *Folder) flatten() error {
+	deep, err := filepath.Glob(filepath.Join(f.dir, "??", "??", "*"))
+	if err != nil {
+		return fmt.Errorf("opening body folder: %w", err)
+	}
+	for _, from := range deep {
+		to := filepath.Join(filepath.Dir(filepath.Dir(from)), filepath.Base(from))
+		if err := errors.Join(os.Rename(from, to), syncDir(filepath.Dir(to))); err != nil {
+			return fmt.Errorf("opening body folder: %w", err)
+		}
+	}
+	return nil
 }
 
 func (f *Folder) path(d Digest) string {
 	s := d.String()
-	return filepath.Join(f.dir, s[:2], s[2:4], s)
+	return filepath.Join(f.dir, s[:2], s)
+}
+
+// File is a body on its way into a Folder. Write it from one goroutine, then
+// either Keep or Discard it.
+type File struct {
+	*bufio.Writer
+	folder *Folder
+	file   *os.File
+}
+
+// Create begins a body.
+func (f *Folder) Create() (*File, error) {
+	tmp, err := os.CreateTemp(filepath.Join(f.dir, "tmp"), "put-*")
+	if err != nil {
+		return nil, fmt.Errorf("storing body: %w", err)
+	}
+	return &File{Writer: bufio.NewWriterSize(tmp, 64<<10), folder: f, file: tmp}, nil
+}
+
+// Keep gives the body the name of its digest, in the place of one that may be
+// there, and returns when it is durable. After a crash within Keep a file of
+// that name may be there and not be whole: nobody may have named it yet.
+func (f *File) Keep(d Digest) (err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("storing body: %w", err), f.Discard())
+		}
+	}()
+	if err := f.Flush(); err != nil {
+		return err
+	}
+	// The name comes first: one commit of the file system's journal then holds
+	// both, and the second sync has nothing left to wait for.
+	final := f.folder.path(d)
+	if err := f.folder.name(f.file.Name(), final); err != nil {
+		return err
+	}
+	if err := errors.Join(f.file.Sync(), syncDir(filepath.Dir(final)), f.file.Close()); err != nil {
+		return errors.Join(err, os.Remove(final))
+	}
+	f.file = nil
+	return nil
+}
+
+// Discard forgets the body, unless it was kept.
+func (f *File) Discard() error {
+	if f.file == nil {
+		return nil
+	}
+	name := f.file.Name()
+	err := f.file.Close()
+	f.file = nil
+	if e := os.Remove(name); !errors.Is(e, fs.ErrNotExist) {
+		err = errors.Join(err, e)
+	}
+	return err
 }
 
 // Put stores body durably and returns its digest: the file and its name
-// survive a power cut once Put returned nil. A body that is there already is
-// not written again. After an error nothing is left behind.
-func (f *Folder) Put(ctx context.Context, body mail.Body) (Digest, error) {
-	d, err := f.put(ctx, body)
-	if err != nil {
-		return Digest{}, fmt.Errorf("storing body: %w", err)
-	}
-	return d, nil
-}
-
-func (f *Folder) put(ctx context.Context, body mail.Body) (d Digest, err error) {
-	tmp, err := os.CreateTemp(filepath.Join(f.dir, "tmp"), "put-*")
+// survive a power cut once Put returned nil. After an error nothing is left
+// behind.
+func (f *Folder) Put(ctx context.Context, body mail.Body) (d Digest, err error) {
+	file, err := f.Create()
 	if err != nil {
 		return d, err
 	}
-	defer func() {
-		tmp.Close()
-		if err != nil {
-			os.Remove(tmp.Name())
-		}
-	}()
+	defer file.Discard()
 	r, err := body.Open()
 	if err != nil {
-		return d, err
+		return d, fmt.Errorf("storing body: %w", err)
 	}
 	defer r.Close()
 	h := sha256.New()
-	n, err := io.Copy(io.MultiWriter(tmp, h), readerWithContext{ctx, r})
-	if err != nil {
-		return d, err
+	n, err := io.Copy(io.MultiWriter(file, h), readerWithContext{ctx, r})
+	if err == nil && n != body.Size() {
+		err = fmt.Errorf("%w: %d bytes of %d", io.ErrUnexpectedEOF, n, body.Size())
 	}
-	if n != body.Size() {
-		return d, fmt.Errorf("%w: %d bytes of %d", io.ErrUnexpectedEOF, n, body.Size())
+	if err != nil {
+		return d, fmt.Errorf("storing body: %w", err)
 	}
 	h.Sum(d[:0])
-	if st, err := os.Stat(f.path(d)); err == nil && st.Size() == n {
-		return d, os.Remove(tmp.Name())
-	}
-	if err := tmp.Sync(); err != nil {
-		return d, err
-	}
-	return d, f.name(tmp.Name(), f.path(d))
+	return d, file.Keep(d)
 }
 
-// name gives a synced file its final name, and syncs every folder that got a
-// new entry by it.
+// name gives a file its final name.
 func (f *Folder) name(tmp, final string) error {
-	inner := filepath.Dir(final)
-	outer := filepath.Dir(inner)
-	for _, dir := range []string{outer, inner} {
-		switch err := os.Mkdir(dir, 0o700); {
-		case err == nil:
-			if err := syncDir(filepath.Dir(dir)); err != nil {
-				return err
-			}
-		case !errors.Is(err, fs.ErrExist):
+	switch err := os.Mkdir(filepath.Dir(final), 0o700); {
+	case err == nil:
+		if err := syncDir(f.dir); err != nil {
 			return err
 		}
-	}
-	if err := os.Rename(tmp, final); err != nil {
+	case !errors.Is(err, fs.ErrExist):
 		return err
 	}
-	return syncDir(inner)
+	return os.Rename(tmp, final)
 }
 
 func syncDir(dir string) error {

@@ -212,6 +212,7 @@ const (
 	FieldHeader                           // Header
 	FieldParts                            // Parts
 	FieldID                               // ID
+	FieldText                             // Text, and all but what FieldMeta adds
 )
 
 // Message is a message in a mailbox without its body.
@@ -233,6 +234,9 @@ type Message struct {
 	ID string
 	// Parts is the table of part offsets, as mime.DecodeParts reads it.
 	Parts []byte
+	// Text is the whole message with its header; nil if it is too large to be
+	// had this way: then Mailbox.Body opens it.
+	Text []byte
 }
 
 // MessageBody is an open message.
@@ -289,4 +293,7 @@ type Changes struct {
 	Messages []FlagState
 	// Expunged UIDs, ascending; some may never have been known to the reader.
 	Expunged []UID
+	// Forgotten: expunges up to this ModSeq are not remembered, and Expunged
+	// lacks them. A reader that knew an older state has to compare all UIDs.
+	Forgotten ModSeq
 }

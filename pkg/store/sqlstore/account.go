@@ -36,8 +36,8 @@ func (s *Store) Account(ctx context.Context, name string) (store.Account, error)
 		return err
 	})
 	if err == nil && !found {
-		err = s.db.Write(ctx, func(tx *sqlite.Tx) (err error) {
-			a.id, err = s.ensureAccount(tx, name)
+		err = s.write(ctx, func(g *group) (err error) {
+			a.id, err = g.account(name)
 			return err
 		})
 	}
@@ -47,36 +47,38 @@ func (s *Store) Account(ctx context.Context, name string) (store.Account, error)
 	return a, nil
 }
 
-// ensureAccount returns the account's id, and makes it with its mailboxes if
-// it is new.
-func (s *Store) ensureAccount(tx *sqlite.Tx, name string) (id int64, err error) {
-	if found, err := tx.Get("SELECT id FROM account WHERE name=?", []any{name}, &id); err != nil || found {
-		return id, err
+// account returns the account's id, and makes it with its mailboxes if it is
+// new.
+func (g *group) account(name string) (id int64, err error) {
+	if id = g.accounts[name]; id != 0 {
+		return id, nil
 	}
-	if id, _, err = tx.Exec("INSERT INTO account (name) VALUES (?)", name); err != nil {
+	found, err := g.Get("SELECT id FROM account WHERE name=?", []any{name}, &id)
+	if err != nil {
 		return 0, err
 	}
-	for _, m := range append([]store.MailboxEntry{{Name: "INBOX"}}, s.o.Mailboxes...) {
-		if _, err := s.insertMailbox(tx, id, m.Name, m.SpecialUse, false); err != nil {
+	if !found {
+		if id, err = g.newAccount(name); err != nil {
 			return 0, err
 		}
-		if _, _, err := tx.Exec("INSERT INTO subscription (account, name) VALUES (?,?)", id, m.Name); err != nil {
+	}
+	g.accounts[name] = id
+	return id, nil
+}
+
+func (g *group) newAccount(name string) (id int64, err error) {
+	if id, _, err = g.Exec("INSERT INTO account (name) VALUES (?)", name); err != nil {
+		return 0, err
+	}
+	for _, m := range append([]store.MailboxEntry{{Name: "INBOX"}}, g.s.o.Mailboxes...) {
+		if _, err := g.insertMailbox(id, m.Name, m.SpecialUse, false); err != nil {
+			return 0, err
+		}
+		if _, _, err := g.Exec("INSERT INTO subscription (account, name) VALUES (?,?)", id, m.Name); err != nil {
 			return 0, err
 		}
 	}
 	return id, nil
-}
-
-// insertMailbox makes a mailbox with a UIDVALIDITY that was never used before.
-func (s *Store) insertMailbox(tx *sqlite.Tx, account int64, name, use string, noSelect bool) (int64, error) {
-	now := s.o.Now().Unix()
-	if _, _, err := tx.Exec(`INSERT INTO counter (name, value) VALUES ('uidvalidity', ?)
-		ON CONFLICT (name) DO UPDATE SET value=max(value+1, excluded.value)`, now); err != nil {
-		return 0, err
-	}
-	id, _, err := tx.Exec(`INSERT INTO mailbox (account, name, uidvalidity, use, noselect)
-		VALUES (?, ?, (SELECT value FROM counter WHERE name='uidvalidity'), ?, ?)`, account, name, use, noSelect)
-	return id, err
 }
 
 // Name implements store.Account.
@@ -172,184 +174,15 @@ func (a *account) Open(ctx context.Context, name string) (store.Mailbox, error) 
 	return m, nil
 }
 
-// write runs one change of the account's tree and wakes who watches.
-func (a *account) write(ctx context.Context, fn func(*sqlite.Tx) error, wake ...int64) error {
-	err := a.s.db.Write(ctx, fn)
-	if err == nil {
-		a.s.wake(wake...)
-	}
-	return failure(err)
-}
-
-// Create implements store.Account.
-func (a *account) Create(ctx context.Context, name, use string) error {
-	name, err := normalName(name)
-	if err != nil {
-		return err
-	}
-	return a.write(ctx, func(tx *sqlite.Tx) error {
-		_, err := a.s.create(tx, a.id, name, use)
-		return err
-	})
-}
-
-// create makes a mailbox and the levels above it that are missing.
-func (s *Store) create(tx *sqlite.Tx, account int64, name, use string) (int64, error) {
-	var n int
-	if _, err := tx.Get("SELECT count(*) FROM mailbox WHERE account=?", []any{account}, &n); err != nil {
-		return 0, err
-	}
-	if n >= maxMailboxes {
-		return 0, fmt.Errorf("%w: %d mailboxes", store.ErrTooMany, n)
-	}
-	for i := range len(name) {
-		if name[i] != '/' {
-			continue
-		}
-		var id int64
-		if found, err := tx.Get("SELECT id FROM mailbox WHERE account=? AND name=?", []any{account, name[:i]}, &id); err != nil {
-			return 0, err
-		} else if !found {
-			if _, err := s.insertMailbox(tx, account, name[:i], "", false); err != nil {
-				return 0, err
-			}
-		}
-	}
-	// A name that a deletion left behind becomes a mailbox again, a new one.
-	if _, _, err := tx.Exec("DELETE FROM mailbox WHERE account=? AND name=? AND noselect", account, name); err != nil {
-		return 0, err
-	}
-	id, err := s.insertMailbox(tx, account, name, use, false)
-	if sqlite.IsUnique(err) {
-		err = store.ErrMailboxExists
-	}
-	return id, err
-}
-
-// Delete implements store.Account.
-func (a *account) Delete(ctx context.Context, name string) error {
-	name, err := normalName(name)
-	if err != nil {
-		return store.ErrNoMailbox
-	}
-	if name == "INBOX" {
-		return store.ErrInbox
-	}
-	var id int64
-	bodies := map[int64]bool{}
-	d := &dropped{}
-	err = a.write(ctx, func(tx *sqlite.Tx) error {
-		var noSelect, children bool
-		found, err := tx.Get(`SELECT id, noselect, EXISTS (SELECT 1 FROM mailbox c WHERE c.account=m.account AND c.name>m.name||'/' AND c.name<m.name||'0')
-			FROM mailbox m WHERE account=? AND name=?`, []any{a.id, name}, &id, &noSelect, &children)
-		switch {
-		case err != nil:
-			return err
-		case !found:
-			return store.ErrNoMailbox
-		case noSelect && children:
-			return store.ErrHasChildren
-		}
-		if err := eraseMailbox(tx, id, bodies); err != nil {
-			return err
-		}
-		if children {
-			if _, err := a.s.insertMailbox(tx, a.id, name, "", true); err != nil {
-				return err
-			}
-		}
-		d.files, err = dropBodies(tx, bodies)
-		return err
-	})
-	if err == nil {
-		a.s.wake(id)
-		a.s.removeFiles(context.WithoutCancel(ctx), d.files)
-	}
-	return err
-}
-
-func eraseMailbox(tx *sqlite.Tx, id int64, bodies map[int64]bool) error {
-	if err := tx.Query("SELECT DISTINCT body FROM message WHERE mailbox=?", []any{id}, func(scan func(...any) error) error {
-		var b int64
-		err := scan(&b)
-		bodies[b] = true
-		return err
-	}); err != nil {
-		return err
-	}
-	for _, q := range [...]string{"DELETE FROM message WHERE mailbox=?", "DELETE FROM expunged WHERE mailbox=?",
-		"DELETE FROM delivered WHERE mailbox=?", "DELETE FROM mailbox WHERE id=?"} {
-		if _, _, err := tx.Exec(q, id); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Rename implements store.Account.
-func (a *account) Rename(ctx context.Context, from, to string) error {
-	from, err := normalName(from)
-	if err != nil {
-		return store.ErrNoMailbox
-	}
-	if to, err = normalName(to); err != nil {
-		return err
-	}
-	if strings.HasPrefix(to, from+"/") && from != "INBOX" {
-		return fmt.Errorf("%w: a mailbox cannot move below itself", store.ErrBadName)
-	}
-	if from == "INBOX" {
-		return a.renameInbox(ctx, to)
-	}
-	return a.write(ctx, func(tx *sqlite.Tx) error {
-		var id int64
-		if found, err := tx.Get("SELECT id FROM mailbox WHERE account=? AND name=?", []any{a.id, from}, &id); err != nil || !found {
-			return cmp.Or(err, store.ErrNoMailbox)
-		}
-		var taken int
-		if found, err := tx.Get("SELECT 1 FROM mailbox WHERE account=? AND (name=? OR name>?||'/' AND name<?||'0') LIMIT 1", []any{a.id, to, to, to}, &taken); err != nil || found {
-			return cmp.Or(err, store.ErrMailboxExists)
-		}
-		// Makes the levels above; the row of to itself is the renamed one.
-		if i := strings.LastIndexByte(to, '/'); i > 0 {
-			if _, err := a.s.create(tx, a.id, to[:i], ""); err != nil && err != store.ErrMailboxExists {
-				return err
-			}
-		}
-		_, _, err := tx.Exec(`UPDATE mailbox SET name=? || substr(name, length(?)+1) WHERE account=? AND (name=? OR name>?||'/' AND name<?||'0')`,
-			to, from, a.id, from, from, from)
-		return err
-	})
-}
-
-// renameInbox moves INBOX's messages to a new mailbox (RFC 9051 §6.3.6).
-func (a *account) renameInbox(ctx context.Context, to string) error {
-	inbox := &mailbox{s: a.s, account: a.id, name: "INBOX"}
-	err := a.write(ctx, func(tx *sqlite.Tx) error {
-		if _, err := a.s.create(tx, a.id, to, ""); err != nil {
-			return err
-		}
-		if found, err := tx.Get("SELECT id FROM mailbox WHERE account=? AND name='INBOX'", []any{a.id}, &inbox.id); err != nil || !found {
-			return cmp.Or(err, store.ErrNoMailbox)
-		}
-		_, _, err := inbox.transferIn(tx, store.AllUIDs(), to, store.NoQuota(), true)
-		return err
-	})
-	if err == nil {
-		a.s.wake(inbox.id)
-	}
-	return err
-}
-
 // Subscribe implements store.Account.
 func (a *account) Subscribe(ctx context.Context, name string, on bool) error {
 	name, err := normalName(name)
 	if err != nil {
 		return err
 	}
-	return a.write(ctx, func(tx *sqlite.Tx) error {
+	return a.s.write(ctx, func(g *group) error {
 		var n int
-		if _, err := tx.Get("SELECT count(*) FROM subscription WHERE account=?", []any{a.id}, &n); err != nil {
+		if _, err := g.Get("SELECT count(*) FROM subscription WHERE account=?", []any{a.id}, &n); err != nil {
 			return err
 		}
 		if on && n >= 2*maxMailboxes {
@@ -359,7 +192,7 @@ func (a *account) Subscribe(ctx context.Context, name string, on bool) error {
 		if on {
 			query = "INSERT OR IGNORE INTO subscription (account, name) VALUES (?,?)"
 		}
-		_, _, err := tx.Exec(query, a.id, name)
+		_, _, err := g.Exec(query, a.id, name)
 		return err
 	})
 }
@@ -376,19 +209,4 @@ func (a *account) Usage(ctx context.Context) (u store.Usage, err error) {
 func usage(tx *sqlite.Tx, account int64) (u store.Usage, err error) {
 	_, err = tx.Get("SELECT coalesce(sum(bytes), 0), coalesce(sum(messages), 0) FROM mailbox WHERE account=?", []any{account}, &u.Bytes, &u.Messages)
 	return u, err
-}
-
-// room returns ErrOverQuota unless n more messages of size bytes in all fit.
-func room(tx *sqlite.Tx, account int64, q store.Quota, size, n int64) error {
-	if q.Bytes < 0 && q.Messages < 0 {
-		return nil
-	}
-	u, err := usage(tx, account)
-	if err != nil {
-		return err
-	}
-	if q.Bytes >= 0 && u.Bytes+size > q.Bytes || q.Messages >= 0 && u.Messages+n > q.Messages {
-		return store.ErrOverQuota
-	}
-	return nil
 }

@@ -45,8 +45,8 @@ func checkCounters(t *testing.T, s *Store) {
 	}
 }
 
-// change takes an account through everything that moves its counters.
-func change(t *testing.T, s *Store) {
+// exercise takes an account through everything that moves its counters.
+func exercise(t *testing.T, s *Store) {
 	t.Helper()
 	a, err := s.Account(t.Context(), "a@x")
 	if err != nil {
@@ -73,7 +73,7 @@ func change(t *testing.T, s *Store) {
 
 func TestCountersAgreeWithMessages(t *testing.T) {
 	s := openStore(t, t.TempDir())
-	change(t, s)
+	exercise(t, s)
 	checkCounters(t, s)
 	a, err := s.Account(t.Context(), "a@x")
 	if err != nil {
@@ -108,7 +108,7 @@ func TestMigrationCountsWhatWasThere(t *testing.T) {
 	}
 	s := openStore(t, dir)
 	checkCounters(t, s)
-	change(t, s)
+	exercise(t, s)
 	checkCounters(t, s)
 }
 
@@ -145,7 +145,7 @@ func TestRefusedDeliveryLeavesNoFile(t *testing.T) {
 // TestRenameInboxIsOne: a rename that cannot be done changes nothing.
 func TestRenameInboxIsOne(t *testing.T) {
 	s := openStore(t, t.TempDir())
-	change(t, s)
+	exercise(t, s)
 	a, err := s.Account(t.Context(), "a@x")
 	if err != nil {
 		t.Fatal(err)

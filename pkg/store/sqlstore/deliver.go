@@ -1,18 +1,14 @@
 package sqlstore
 
 import (
-	"cmp"
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"mailsrv/pkg/mail"
-	"mailsrv/pkg/sqlite"
 	"mailsrv/pkg/store"
 )
-
-// forgetAfter is how long a trace is remembered: longer than any queue tries.
-const forgetAfter = 14 * 24 * time.Hour
 
 // Deliver implements store.Store.
 func (s *Store) Deliver(ctx context.Context, trace mail.TraceID, in mail.Body, targets []store.Target) []error {
@@ -26,90 +22,114 @@ func (s *Store) Deliver(ctx context.Context, trace mail.TraceID, in mail.Body, t
 		return mail.All(len(targets), failure(err))
 	}
 	errs := make([]error, len(targets))
-	var touched []int64
-	err = s.db.Write(ctx, func(tx *sqlite.Tx) error {
-		touched = touched[:0]
-		// Traces are forgotten a few at a time, by the deliveries themselves.
-		if _, _, err := tx.Exec("DELETE FROM delivered WHERE (trace, mailbox) IN (SELECT trace, mailbox FROM delivered WHERE at<? LIMIT 20)",
-			s.o.Now().Add(-forgetAfter).Unix()); err != nil {
-			return err
-		}
-		id, err := insertBody(tx, b)
-		if err != nil {
-			return err
-		}
+	d := delivery{trace: trace, body: b, at: s.o.Now()}
+	err = s.write(ctx, func(g *group) error {
+		d.id = 0
 		for i, t := range targets {
-			mailbox, err := s.deliver(tx, trace, id, b, t)
+			err := d.deliver(g, t)
 			if errs[i] = err; err != nil && !errors.Is(err, store.ErrOverQuota) && !errors.Is(err, store.ErrBadName) && !errors.Is(err, store.ErrTooMany) {
 				return err // the database's own: all or none
 			}
-			if mailbox != 0 {
-				touched = append(touched, mailbox)
-			}
 		}
-		if len(touched) == 0 {
-			_, err = dropBodies(tx, map[int64]bool{id: true})
-		}
-		return err
+		return nil
 	})
 	s.naming.RUnlock()
-	if err != nil || len(touched) == 0 {
+	if err != nil || d.id == 0 {
 		s.forsake(ctx, b, err)
 	}
 	if err != nil {
-		return mail.All(len(targets), failure(err))
+		return mail.All(len(targets), err)
 	}
-	s.wake(touched...)
 	return errs
 }
 
-// deliver stores one copy and returns its mailbox, 0 if there was nothing to do.
-func (s *Store) deliver(tx *sqlite.Tx, trace mail.TraceID, id int64, b *body, t store.Target) (int64, error) {
-	account, err := s.ensureAccount(tx, t.Account)
+// delivery is one message on its way to its targets.
+type delivery struct {
+	trace mail.TraceID
+	body  *body
+	id    int64 // of the body's row; 0: not stored so far
+	at    time.Time
+}
+
+// deliver stores one copy, unless it is there already.
+func (d *delivery) deliver(g *group, t store.Target) error {
+	c, err := g.target(t)
 	if err != nil {
-		return 0, err
+		return err
+	}
+	_, fresh, err := g.Exec("INSERT OR IGNORE INTO delivered (trace, mailbox, at) VALUES (?,?,?)", string(d.trace), c.box.id, d.at.Unix())
+	if err != nil || fresh == 0 {
+		return err
+	}
+	if t.SentCopy && d.body.messageID != "" {
+		if there, err := g.holds(c, d.body.messageID); err != nil || there {
+			return err
+		}
+	}
+	m := message{flags: t.Flags, internal: d.at, sentCopy: t.SentCopy}
+	if !t.SentCopy {
+		m.prefix = tracePrefix(t)
+	}
+	m.size = d.body.size + int64(len(m.prefix))
+	if err := g.room(c.row.account, t.Quota, m.size, 1); err != nil {
+		// It may be delivered again once there is room.
+		_, _, undo := g.Exec("DELETE FROM delivered WHERE trace=? AND mailbox=?", string(d.trace), c.box.id)
+		return errors.Join(err, undo)
+	}
+	if d.id == 0 {
+		if d.id, err = d.body.insert(g); err != nil {
+			return err
+		}
+	}
+	m.body = d.id
+	_, err = g.add(c, m)
+	return err
+}
+
+// tracePrefix is the fields of final delivery (RFC 5321 §4.4).
+func tracePrefix(t store.Target) []byte {
+	p := make([]byte, 0, 128)
+	p = append(append(append(p, "Return-Path: <"...), t.ReturnPath.String()...), ">\r\n"...)
+	if !t.Recipient.IsNull() {
+		p = append(append(append(p, "Delivered-To: "...), t.Recipient.String()...), "\r\n"...)
+	}
+	return p
+}
+
+// target finds a target's mailbox, and makes it and its account if they are missing.
+func (g *group) target(t store.Target) (*change, error) {
+	account, err := g.account(t.Account)
+	if err != nil {
+		return nil, err
 	}
 	name := "INBOX"
 	if t.Mailbox != "" {
 		if name, err = normalName(t.Mailbox); err != nil {
-			return 0, err
+			return nil, err
 		}
 	}
-	var mailbox int64
-	found, err := tx.Get("SELECT id FROM mailbox WHERE account=? AND name=? AND NOT noselect", []any{account, name}, &mailbox)
-	if err == nil && !found {
-		mailbox, err = s.create(tx, account, name, "")
+	id, err := g.named(account, name)
+	if errors.Is(err, store.ErrNoMailbox) {
+		id, err = g.create(account, name, "")
 	}
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	_, fresh, err := tx.Exec("INSERT OR IGNORE INTO delivered (trace, mailbox, at) VALUES (?,?,?)", trace, mailbox, s.o.Now().Unix())
-	if err != nil || fresh == 0 {
-		return 0, err
-	}
-	if t.SentCopy && b.messageID != "" {
-		var one int
-		if there, err := tx.Get("SELECT 1 FROM message JOIN body ON id=body WHERE messageid=? AND mailbox=? LIMIT 1", []any{b.messageID, mailbox}, &one); err != nil || there {
-			return 0, err
-		}
-	}
-	var prefix []byte
-	if !t.SentCopy {
-		prefix = append(append(append(prefix, "Return-Path: <"...), t.ReturnPath.String()...), ">\r\n"...)
-		if !t.Recipient.IsNull() {
-			prefix = append(append(append(prefix, "Delivered-To: "...), t.Recipient.String()...), "\r\n"...)
-		}
-	}
-	size := b.size + int64(len(prefix))
-	if err := room(tx, account, t.Quota, size, 1); err != nil {
-		// It may be delivered again once there is room.
-		_, _, undo := tx.Exec("DELETE FROM delivered WHERE trace=? AND mailbox=?", trace, mailbox)
-		return 0, errors.Join(err, undo)
-	}
-	_, err = s.insertMessage(tx, mailbox, message{flags: t.Flags, internal: s.o.Now(), size: size, body: id, prefix: prefix, sentCopy: t.SentCopy})
-	return mailbox, err
+	return g.mailbox(id)
 }
 
+// lookBack is among how many of a mailbox's last messages the client's own copy
+// of a submission is looked for.
+const lookBack = 200
+
+// holds reports whether one of the mailbox's last messages has that Message-ID.
+func (g *group) holds(c *change, messageID string) (there bool, err error) {
+	var one int
+	return g.Get(`SELECT 1 FROM (SELECT body FROM message WHERE mailbox=? ORDER BY uid DESC LIMIT ?) JOIN body ON id=body WHERE messageid=? LIMIT 1`,
+		[]any{c.box.id, lookBack, messageID}, &one)
+}
+
+// message is a row to be.
 type message struct {
 	flags    store.Flags
 	internal time.Time
@@ -119,19 +139,23 @@ type message struct {
 	sentCopy bool
 }
 
-// insertMessage gives a message the next UID of its mailbox.
-func (s *Store) insertMessage(tx *sqlite.Tx, mailbox int64, m message) (uid store.UID, err error) {
-	var seq store.ModSeq
-	if _, err := tx.Get("UPDATE mailbox SET uidnext=uidnext+1, modseq=modseq+1 WHERE id=? RETURNING uidnext-1, modseq", []any{mailbox}, &uid, &seq); err != nil {
-		return 0, err
-	}
+// add gives a message the next UID of its mailbox.
+func (g *group) add(c *change, m message) (store.UID, error) {
+	_, offset := m.internal.Zone()
+	a := added{uid: c.row.uidNext, flags: m.flags,
+		item: item{size: m.size, internal: m.internal.Unix(), zone: int16(offset / 60), saved: g.s.o.Now().Unix()}}
+	c.row.uidNext++
+	c.row.modSeq++
 	prefix := m.prefix
 	if prefix == nil {
 		prefix = []byte{}
 	}
-	_, _, err = tx.Exec(`INSERT INTO message (mailbox, uid, modseq, flags, keywords, internal, saved, size, body, prefix, sentcopy) VALUES (?,?,?,?,?,?,?,?,?,?,?)`,
-		mailbox, uid, seq, uint8(m.flags.System), keywordsOf(m.flags), m.internal.Format(time.RFC3339), s.o.Now().Unix(), m.size, m.body, prefix, m.sentCopy)
-	return uid, err
+	_, _, err := g.Exec(`INSERT INTO message (mailbox, uid, modseq, flags, keywords, internal, zone, saved, size, body, prefix, sentcopy) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)`,
+		c.box.id, int64(a.uid), int64(c.row.modSeq), int64(m.flags.System), keywordsOf(m.flags), a.item.internal, int64(a.item.zone), a.item.saved,
+		m.size, m.body, prefix, m.sentCopy)
+	g.count(c, 1, m.flags.System, m.size)
+	c.ops = append(c.ops, op{seq: c.row.modSeq, added: []added{a}})
+	return a.uid, err
 }
 
 // Append implements store.Mailbox.
@@ -145,15 +169,16 @@ func (m *mailbox) Append(ctx context.Context, in mail.Body, flags store.Flags, i
 
 // AppendAll implements store.Mailbox.
 func (m *mailbox) AppendAll(ctx context.Context, messages []store.Incoming, q store.Quota) (uids []store.UID, err error) {
-	err = m.bring(ctx, messages, func(tx *sqlite.Tx, bodies []*body, d *dropped) error {
-		uids, err = m.appendIn(tx, messages, bodies, q, d)
-		return err
+	err = m.s.bring(ctx, messages, func(bodies []*body) error {
+		return m.s.write(ctx, func(g *group) error {
+			c, err := g.mailbox(m.id)
+			if err == nil {
+				uids, err = g.appendAll(c, messages, bodies, q)
+			}
+			return err
+		})
 	})
-	if err != nil {
-		return nil, err
-	}
-	m.s.wake(m.id)
-	return uids, nil
+	return uids, err
 }
 
 // Replace implements store.Mailbox.
@@ -161,90 +186,85 @@ func (m *mailbox) Replace(ctx context.Context, uid store.UID, dst string, by sto
 	if dst, err = normalName(dst); err != nil {
 		return 0, store.ErrNoMailbox
 	}
-	to := &mailbox{s: m.s, account: m.account, name: dst}
 	messages := []store.Incoming{by}
-	err = m.bring(ctx, messages, func(tx *sqlite.Tx, bodies []*body, d *dropped) error {
-		if found, err := tx.Get("SELECT id FROM mailbox WHERE account=? AND name=? AND NOT noselect", []any{m.account, dst}, &to.id); err != nil || !found {
-			return cmp.Or(err, store.ErrNoMailbox)
-		}
-		var old int64
-		if found, err := tx.Get("SELECT body FROM message WHERE mailbox=? AND uid=?", []any{m.id, uid}, &old); err != nil || !found {
-			return cmp.Or(err, store.ErrNoMessage)
-		}
-		if err := remove(tx, m.id, []store.UID{uid}); err != nil {
+	err = m.s.bring(ctx, messages, func(bodies []*body) error {
+		return m.s.writeListed(ctx, m.id, func(g *group, c *change) error {
+			id, err := g.named(m.account, dst)
+			if err != nil {
+				return err
+			}
+			to, err := g.mailbox(id)
+			if err != nil {
+				return err
+			}
+			victims, runs := c.victims(store.UIDsOf(uid), 0)
+			if len(victims) == 0 {
+				return store.ErrNoMessage
+			}
+			if err := g.remove(c, victims, runs, true); err != nil {
+				return err
+			}
+			uids, err := g.appendAll(to, messages, bodies, q)
+			if err == nil {
+				added = uids[0]
+			}
 			return err
-		}
-		uids, err := to.appendIn(tx, messages, bodies, q, d)
-		if err != nil {
-			return err
-		}
-		added = uids[0]
-		files, err := dropBodies(tx, map[int64]bool{old: true})
-		d.files = append(d.files, files...)
-		return err
+		})
 	})
-	if err != nil {
-		return 0, err
-	}
-	m.s.wake(m.id, to.id)
-	return added, nil
+	return added, err
 }
 
-// bring takes messages in and runs fn with their bodies in one transaction.
-func (m *mailbox) bring(ctx context.Context, messages []store.Incoming, fn func(*sqlite.Tx, []*body, *dropped) error) error {
+// bring takes messages in and calls fn with their bodies, which stores them.
+func (s *Store) bring(ctx context.Context, messages []store.Incoming, fn func([]*body) error) (err error) {
 	bodies := make([]*body, 0, len(messages))
-	m.s.naming.RLock()
+	s.naming.RLock()
 	for _, in := range messages {
-		b, err := m.s.take(ctx, in.Body)
-		if err != nil {
-			m.s.naming.RUnlock()
-			m.s.forsakeAll(ctx, bodies, nil)
-			return failure(err)
+		b, e := s.take(ctx, in.Body)
+		if e != nil {
+			err = failure(e)
+			break
 		}
 		bodies = append(bodies, b)
 	}
-	var d dropped
-	err := m.write(ctx, func(tx *sqlite.Tx) error {
-		d = dropped{}
-		return fn(tx, bodies, &d)
-	})
-	m.s.naming.RUnlock()
-	if err != nil {
-		m.s.forsakeAll(ctx, bodies, err)
-		return err
+	stored := false
+	if err == nil {
+		err = fn(bodies)
+		stored = err == nil
 	}
-	m.s.removeFiles(context.WithoutCancel(ctx), d.files)
-	return nil
+	s.naming.RUnlock()
+	if !stored {
+		cause := err
+		if len(bodies) < len(messages) {
+			cause = nil // nothing was tried
+		}
+		for _, b := range bodies {
+			s.forsake(ctx, b, cause)
+		}
+	}
+	return err
 }
 
-func (s *Store) forsakeAll(ctx context.Context, bodies []*body, err error) {
-	for _, b := range bodies {
-		s.forsake(ctx, b, err)
-	}
-}
-
-// appendIn appends messages within a transaction.
-func (m *mailbox) appendIn(tx *sqlite.Tx, messages []store.Incoming, bodies []*body, q store.Quota, d *dropped) (uids []store.UID, err error) {
+// appendAll appends messages.
+func (g *group) appendAll(c *change, messages []store.Incoming, bodies []*body, q store.Quota) ([]store.UID, error) {
+	uids := make([]store.UID, 0, len(messages))
 	for i, in := range messages {
 		b := bodies[i]
-		id, err := insertBody(tx, b)
+		if b.messageID != "" {
+			if err := g.replaceSentCopy(c, b.messageID); err != nil {
+				return nil, err
+			}
+		}
+		if err := g.room(c.row.account, q, b.size, 1); err != nil {
+			return nil, err
+		}
+		id, err := b.insert(g)
 		if err != nil {
 			return nil, err
 		}
-		if b.messageID != "" {
-			replaced, err := m.replaceSentCopy(tx, b.messageID, id)
-			if err != nil {
-				return nil, err
-			}
-			d.files = append(d.files, replaced.files...)
-		}
-		if err := room(tx, m.account, q, b.size, 1); err != nil {
-			return nil, err
-		}
 		if in.InternalDate.IsZero() {
-			in.InternalDate = m.s.o.Now()
+			in.InternalDate = g.s.o.Now()
 		}
-		uid, err := m.s.insertMessage(tx, m.id, message{flags: in.Flags, internal: in.InternalDate, size: b.size, body: id})
+		uid, err := g.add(c, message{flags: in.Flags, internal: in.InternalDate, size: b.size, body: id})
 		if err != nil {
 			return nil, err
 		}
@@ -254,25 +274,27 @@ func (m *mailbox) appendIn(tx *sqlite.Tx, messages []store.Incoming, bodies []*b
 }
 
 // replaceSentCopy removes the copy that the MTA made of what the client now
-// appends itself: the client's own is the one to keep, byte for byte. own is the
-// body of the client's.
-func (m *mailbox) replaceSentCopy(tx *sqlite.Tx, messageID string, own int64) (d dropped, err error) {
-	var uids []store.UID
-	bodies := map[int64]bool{}
-	if err := tx.Query("SELECT uid, body FROM body JOIN message ON body=id WHERE messageid=? AND mailbox=? AND sentcopy", []any{messageID, m.id},
-		func(scan func(...any) error) error {
-			var uid store.UID
-			var id int64
-			err := scan(&uid, &id)
-			uids, bodies[id] = append(uids, uid), true
+// appends itself: the client's own is the one to keep, byte for byte.
+func (g *group) replaceSentCopy(c *change, messageID string) error {
+	var victims []victim
+	if err := g.Query("SELECT uid, flags, message.size FROM message JOIN body ON id=body WHERE mailbox=? AND sentcopy AND messageid=? ORDER BY uid",
+		[]any{c.box.id, messageID}, func(scan func(...any) error) error {
+			var v victim
+			err := scan(&v.uid, &v.flags, &v.size)
+			victims = append(victims, v)
 			return err
-		}); err != nil || len(uids) == 0 {
-		return d, err
+		}); err != nil || len(victims) == 0 {
+		return err
 	}
-	if err := remove(tx, m.id, uids); err != nil {
-		return d, err
-	}
-	delete(bodies, own) // about to be named again
-	d.files, err = dropBodies(tx, bodies)
-	return d, err
+	return g.remove(c, victims, runsOf(victims), false)
 }
+
+func flagsOf(system uint8, keywords string) store.Flags {
+	f := store.Flags{System: store.SystemFlags(system)}
+	if keywords != "" {
+		f.Keywords = strings.Split(keywords, " ")
+	}
+	return f
+}
+
+func keywordsOf(f store.Flags) string { return strings.Join(f.Keywords, " ") }
