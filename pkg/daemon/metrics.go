@@ -18,6 +18,7 @@ import (
 	"mailsrv/pkg/directory"
 	"mailsrv/pkg/listen"
 	"mailsrv/pkg/mail"
+	"mailsrv/pkg/mmp"
 	"mailsrv/pkg/mta"
 	"mailsrv/pkg/password"
 )
@@ -33,6 +34,7 @@ type metrics struct {
 	deliveries  *prometheus.HistogramVec
 	messages    *prometheus.CounterVec
 	stores      *prometheus.GaugeVec
+	sessions    *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -45,9 +47,10 @@ func newMetrics() *metrics {
 		directories: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "mailsrv_directory_seconds", Help: "Questions to the directory.", Buckets: buckets}, []string{"role", "operation", "outcome"}),
 		deliveries:  prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "mailsrv_delivery_seconds", Help: "Deliveries, by where to and the worst outcome.", Buckets: buckets}, []string{"to", "outcome"}),
 		messages:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mailsrv_messages_total", Help: "Messages and recipients: accepted, stored, queued, refused."}, []string{"outcome"}),
+		sessions:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mailsrv_sessions_total", Help: "Sessions of logged-in clients that the store was handed."}, []string{"service"}),
 	}
 	m.stores = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "mailsrv_store_up", Help: "Whether the MMP reaches a store elsewhere: 0 is shut out."}, []string{"host", "service"})
-	m.registry.MustRegister(m.stores, m.opened, m.open, m.logins, m.directories, m.deliveries, m.messages, collectors.NewGoCollector(),
+	m.registry.MustRegister(m.stores, m.opened, m.open, m.logins, m.directories, m.deliveries, m.messages, m.sessions, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -81,6 +84,22 @@ func (m *metrics) accepted(o mta.Outcome) {
 
 func (m *metrics) refused(s *mail.Status) {
 	m.messages.WithLabelValues("refused " + strconv.Itoa(s.Code/100) + "xx").Inc()
+}
+
+// backend counts the sessions that the store is handed, by whichever front.
+func (m *metrics) backend(service directory.Service, b mmp.Backend) mmp.Backend {
+	return &observedBackend{b, m.sessions.WithLabelValues(string(service))}
+}
+
+type observedBackend struct {
+	mmp.Backend
+	sessions prometheus.Counter
+}
+
+// Attach implements mmp.Backend.
+func (o *observedBackend) Attach(ctx context.Context, h *mmp.Handover) error {
+	o.sessions.Inc()
+	return o.Backend.Attach(ctx, h)
 }
 
 // deliverer observes one way a message goes.

@@ -42,8 +42,8 @@ func (d *daemon) mmp(ctx context.Context, tree directory.Tree, st *storeRole) er
 		o.Router, o.Capabilities = d.router(nil, imapStores), common(nil, imapStores)
 		p.Router, p.Capabilities = d.router(nil, pop3Stores), common(nil, pop3Stores)
 	} else {
-		o.Router, o.Capabilities = d.router(st.imap, imapStores), common(st.imap.Capabilities, imapStores)
-		p.Router, p.Capabilities = d.router(st.pop3, pop3Stores), common(st.pop3.Capabilities, pop3Stores)
+		o.Router, o.Capabilities = d.router(d.metrics.backend(directory.ServiceIMAP, st.imap), imapStores), common(st.imap.Capabilities, imapStores)
+		p.Router, p.Capabilities = d.router(d.metrics.backend(directory.ServicePOP3, st.pop3), pop3Stores), common(st.pop3.Capabilities, pop3Stores)
 	}
 	imap, pop3 := imapfront.New(o), pop3front.New(p)
 	s := stage{role: config.RoleMMP}

@@ -95,8 +95,8 @@ func (d *daemon) storeFronts(dir directory.Directory, r *storeRole) ([]door, err
 		o.Router = mmp.NewRouter(mmp.RouterOptions{Local: b, LocalHosts: d.hosts()})
 		return o
 	}
-	imap := imapfront.New(imapfront.Options{FrontOptions: local(r.imap), Capabilities: r.imap.Capabilities})
-	pop3 := pop3front.New(pop3front.Options{FrontOptions: local(r.pop3), Capabilities: r.pop3.Capabilities})
+	imap := imapfront.New(imapfront.Options{FrontOptions: local(d.metrics.backend(directory.ServiceIMAP, r.imap)), Capabilities: r.imap.Capabilities})
+	pop3 := pop3front.New(pop3front.Options{FrontOptions: local(d.metrics.backend(directory.ServicePOP3, r.pop3)), Capabilities: r.pop3.Capabilities})
 	options := func(tls *tls.Config) listen.Options {
 		return listen.Options{ProxyFrom: c.ProxyProtocolFrom, TLS: tls, PerIP: mailboxPerIP}
 	}
