@@ -161,7 +161,7 @@ func code(err error) imap.ResponseCode {
 // submit sends a message through the submission port.
 func (w *whole) submit(t *testing.T, login, password, text string, to ...string) error {
 	t.Helper()
-	c, err := smtp.DialStartTLS(w.submission, &tls.Config{RootCAs: w.roots(t), ServerName: "localhost"})
+	c, err := smtp.DialStartTLS(w.submission, &tls.Config{RootCAs: w.roots(), ServerName: "localhost"})
 	if err != nil {
 		return err
 	}

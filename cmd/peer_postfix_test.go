@@ -52,7 +52,7 @@ const oddBody = ".\r\n..\r\ngr\xc3\xbc\xc3\x9fe\r\nFrom x\r\n"
 // out: a message by way of the smart host. Postfix reports that it went on to a
 // store that knows no DSN.
 func (x *postfixTest) out(t *testing.T) {
-	c, err := smtp.DialStartTLS(x.submission, &tls.Config{RootCAs: x.roots(t), ServerName: "localhost"})
+	c, err := smtp.DialStartTLS(x.submission, &tls.Config{RootCAs: x.roots(), ServerName: "localhost"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -97,7 +97,7 @@ func (w *whole) dialWith(t *testing.T, login, password string, unilateral *imapc
 func (w *whole) connect(t *testing.T, from net.Addr, unilateral *imapclient.UnilateralDataHandler) *imapclient.Client {
 	t.Helper()
 	c, err := imapclient.DialTLS(w.imaps, &imapclient.Options{
-		TLSConfig: &tls.Config{RootCAs: w.roots(t), ServerName: "localhost"}, Dialer: &net.Dialer{LocalAddr: from}, UnilateralDataHandler: unilateral,
+		TLSConfig: &tls.Config{RootCAs: w.roots(), ServerName: "localhost"}, Dialer: &net.Dialer{LocalAddr: from}, UnilateralDataHandler: unilateral,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -146,11 +146,11 @@ func flagsOf(flags []imap.Flag) string {
 }
 
 // roots trust the installation's certificate.
-func (i *install) roots(t *testing.T) *x509.CertPool {
-	t.Helper()
+func (i *install) roots() *x509.CertPool {
+	i.t.Helper()
 	pem, err := os.ReadFile(i.cert)
 	if err != nil {
-		t.Fatal(err)
+		i.t.Fatal(err)
 	}
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(pem)
