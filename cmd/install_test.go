@@ -140,6 +140,19 @@ func (i *install) run(args ...string) string {
 	return string(out)
 }
 
+// useCases runs mailsrv check, and looks that it left nothing behind.
+func (i *install) useCases(config string) {
+	i.t.Helper()
+	out := i.run("check", "--config", config)
+	if n := strings.Count(out, " ok "); n != 9 {
+		i.t.Errorf("%d steps passed, want 9:\n%s", n, out)
+	}
+	i.t.Log("\n" + out)
+	if list := i.run("user", "list", "--config", config); strings.Contains(list, "check-") {
+		i.t.Errorf("the check left users behind:\n%s", list)
+	}
+}
+
 // portCounter gives every test of this process ports of its own.
 type portCounter struct {
 	mu   sync.Mutex
