@@ -51,6 +51,7 @@ const (
 	AboutDisallowed
 	AboutHeader
 	AboutOwner
+	AboutAccess
 )
 
 // attributesOf lists what an aspect is read from, the first that is set first.
@@ -66,6 +67,7 @@ func attributesOf(a Aspect) []string {
 		AboutPolicy: {"mgrpBroadcasterPolicy"}, AboutAllowedDomain: {"mgrpAllowedDomain"}, AboutDisallowedDomain: {"mgrpDisallowedDomain"},
 		AboutAllowed: {"mgrpAllowedBroadcaster"}, AboutDisallowed: {"mgrpDisallowedBroadcaster"},
 		AboutHeader: {"mgrpAddHeader", "mgrpRemoveHeader", "mgrpMsgPrefixText", "mgrpMsgSuffixText"}, AboutOwner: {"owner"},
+		AboutAccess: {"mailAllowedServiceAccess"},
 	}[a]
 }
 

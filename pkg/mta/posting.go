@@ -14,9 +14,11 @@ import (
 // posting judges whether the sender may write to the group, in the order of
 // schema.md section 4. done: the message does not go to the members, now.
 func (w *walk) posting(ctx context.Context, g *directory.Group, a mail.Address, s scope) (done bool, err error) {
-	p, sender := g.Posting, w.rs.sender(ctx)
-	if sender.err != nil {
-		return true, sender.err
+	p, sender := g.Posting, sender{from: w.rs.poster.From}
+	if len(p.Allowed)+len(p.Disallowed)+len(p.Moderators) > 0 {
+		if sender = w.rs.sender(ctx); sender.err != nil {
+			return true, sender.err
+		}
 	}
 	why, fact, err := w.rs.objection(ctx, g, sender)
 	if err != nil {
