@@ -26,25 +26,44 @@ const (
 
 func demoUsers() []string { return []string{"alice", "bob"} }
 
-// demoConfig runs everything on loopback, on ports that need no rights.
+// demoFile is the demonstration's configuration: everything on loopback, on
+// ports that need no rights. It wants the data folder.
+const demoFile = `# Written anew at each start of: mailsrv serve --demo
+hostname: ` + demoHost + `
+data: %[1]q
+log: {level: warn}
+tls: {cert: %[2]q, key: %[3]q}
+admin: {listen: ["127.0.0.1:19925"]}
+directory:
+  default_domain: ` + demoDomain + `
+  listen: {ldap: ["127.0.0.1:10389"]}
+mmp:
+  imap: {listen: ["127.0.0.1:10143"], listen_tls: ["127.0.0.1:10993"]}
+  pop3: {listen: ["127.0.0.1:10110"], listen_tls: ["127.0.0.1:10995"]}
+mta:
+  smtp: {listen: ["127.0.0.1:10025"]}
+  submission: {listen: ["127.0.0.1:10587"]}
+  submissions: {listen: ["127.0.0.1:10465"]}
+`
+
+// demoConfig writes the configuration into the data folder, where the other
+// commands find it, and reads it.
 func demoConfig(data string) (config.Config, error) {
-	c := config.Default()
-	c.Hostname, c.Data, c.Log.Level = demoHost, data, "warn"
-	c.Admin.Listen = config.Listeners{"127.0.0.1:19925"}
-	c.Directory.DefaultDomain = demoDomain
-	c.Directory.Listen.LDAP = config.Listeners{"127.0.0.1:10389"}
-	c.MMP.IMAP = config.Door{Listen: config.Listeners{"127.0.0.1:10143"}, ListenTLS: config.Listeners{"127.0.0.1:10993"}}
-	c.MMP.POP3 = config.Door{Listen: config.Listeners{"127.0.0.1:10110"}, ListenTLS: config.Listeners{"127.0.0.1:10995"}}
-	c.MTA.SMTP.Listen = config.Listeners{"127.0.0.1:10025"}
-	c.MTA.Submission.Listen = config.Listeners{"127.0.0.1:10587"}
-	c.MTA.Submissions.Listen = config.Listeners{"127.0.0.1:10465"}
 	if err := os.MkdirAll(data, 0o700); err != nil {
-		return c, fmt.Errorf("making the data folder: %w", err)
+		return config.Config{}, fmt.Errorf("making the data folder: %w", err)
 	}
-	var err error
-	c.TLS.Cert, c.TLS.Key, err = listen.SelfSigned(data, demoHost, "localhost", "127.0.0.1", "::1")
-	return c, err
+	cert, key, err := listen.SelfSigned(data, demoHost, "localhost", "127.0.0.1", "::1")
+	if err != nil {
+		return config.Config{}, err
+	}
+	path := demoConfigPath(data)
+	if err := os.WriteFile(path, fmt.Appendf(nil, demoFile, data, cert, key), 0o600); err != nil {
+		return config.Config{}, fmt.Errorf("writing the configuration: %w", err)
+	}
+	return config.Load(path)
 }
+
+func demoConfigPath(data string) string { return filepath.Join(data, "config.yaml") }
 
 func runDemo(ctx context.Context, data string, out io.Writer) error {
 	if data == "" {
@@ -140,6 +159,9 @@ Read a message, then delete it (use case 2):
   curl -sS --cacert %[1]s/cert.pem imaps://127.0.0.1:10993/INBOX --user bob:%[3]s -X 'STORE 1 +FLAGS (\Deleted)' --next -sS --cacert %[1]s/cert.pem imaps://127.0.0.1:10993/INBOX --user bob:%[3]s -X EXPUNGE
 Read a message by POP3:
   curl -sS --cacert %[1]s/cert.pem pop3s://127.0.0.1:10995/1 --user bob:%[3]s
+
+The commands of the admin take the demonstration's configuration, as in:
+  mailsrv user list --config %[1]s/config.yaml
 
 Stop with Ctrl-C.
 `, data, password("alice"), password("bob"))

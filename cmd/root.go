@@ -49,7 +49,7 @@ func newRootCommand() *cobra.Command {
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see: %s --help", err, c.CommandPath())}
 	})
-	c.AddCommand(newServeCommand(), newCheckCommand(), newConfigCommand(), newUserCommand(), newDomainCommand(), newGroupCommand(), newAliasCommand(), newDKIMCommand(), newExplainCommand())
+	c.AddCommand(newServeCommand(), newCheckCommand(), newConfigCommand(), newUserCommand(), newDomainCommand(), newGroupCommand(), newAliasCommand(), newQueueCommand(), newDKIMCommand(), newExplainCommand())
 	return c
 }
 

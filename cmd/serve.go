@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 	"text/tabwriter"
 
@@ -87,6 +88,9 @@ func printAddresses(out io.Writer, addresses map[string]string) {
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "DOOR\tADDRESS")
 	for _, name := range slices.Sorted(maps.Keys(addresses)) {
+		if strings.HasPrefix(name, "control-") {
+			continue // for our own commands only
+		}
 		fmt.Fprintf(t, "%s\t%s\n", name, addresses[name])
 	}
 	_ = t.Flush()

@@ -212,6 +212,9 @@ func (d *daemon) mta(ctx context.Context, tree directory.Tree, st *storeRole) er
 	o.Authenticator = auth.New(auth.Options{Directory: dir, Log: log, Observe: d.metrics.login("mta")})
 	submission := smtpserver.New(o)
 	s := stage{role: config.RoleMTA, tasks: []func(context.Context) error{q.Serve}}
+	if err := d.control(ctx, &s, d.queueCommands(q)); err != nil {
+		return err
+	}
 	for _, x := range []door{
 		{name: "smtp", listen: c.SMTP.Listen, serve: mx.ServeConn},
 		{name: "submission", listen: c.Submission.Listen, serve: submission.ServeConn},

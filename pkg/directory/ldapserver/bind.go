@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"mailsrv/pkg/directory"
+	"mailsrv/pkg/listen"
 	"mailsrv/pkg/password"
 	"mailsrv/pkg/wire/ldapwire"
 )
@@ -118,7 +119,7 @@ func (c *session) external(req *ldapwire.BindRequest) (directory.DN, error) {
 	if len(c.srv.o.Peers) == 0 {
 		return nobody, refusal(directory.AuthMethodNotSupported, "unknown authentication method")
 	}
-	uid, ok := peerUID(c.conn.Raw())
+	uid, ok := listen.PeerUID(c.conn.Raw())
 	if !ok {
 		return nobody, refusal(directory.InappropriateAuth, "EXTERNAL needs a unix socket")
 	}

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"mailsrv/pkg/directory"
+	"mailsrv/pkg/listen"
 	"mailsrv/pkg/wire/ldapwire"
 )
 
@@ -52,7 +53,7 @@ func (c *session) rootAttributes() []directory.Attribute {
 	}
 	var mechanisms []string
 	if len(o.Peers) > 0 {
-		if _, ok := peerUID(c.conn.Raw()); ok {
+		if _, ok := listen.PeerUID(c.conn.Raw()); ok {
 			mechanisms = []string{mechanismExternal}
 		}
 	}

@@ -141,7 +141,7 @@ func (p *Policy) validates(ctx context.Context) bool {
 	p.probed, p.trusted = time.Now(), reason == ""
 	switch {
 	case !p.trusted && (was || first):
-		p.o.Log.Warn("DANE is off", "resolver", p.o.Server, "err", reason)
+		p.o.Log.Info("DANE is off", "resolver", p.o.Server, "err", reason)
 	case p.trusted && !was:
 		p.o.Log.Info("DANE is on", "resolver", p.o.Server)
 	}

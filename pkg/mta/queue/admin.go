@@ -15,7 +15,7 @@ var (
 	// ErrNoEntry: there is no entry of that id.
 	ErrNoEntry = errors.New("no such queue entry")
 	// ErrInFlight: an attempt has the entry in hand; try again.
-	ErrInFlight = errors.New("queue entry is being delivered")
+	ErrInFlight = errors.New("queue entry is being delivered; try again when the attempt has ended")
 )
 
 // wholeEntry stands for the destination while a command has an entry in hand.
@@ -50,6 +50,11 @@ type Filter struct {
 	From, To mail.Address
 	// Domain is that of a recipient; empty: any.
 	Domain string
+	// Before picks entries that arrived earlier; zero: any.
+	Before time.Time
+	// Status is a part of the reply to a recipient's last attempt, in any case
+	// of ASCII letters; empty: any.
+	Status string
 	// After is the last ID of the page before; Limit the length of a page, 0: 100.
 	After int64
 	Limit int
@@ -61,15 +66,21 @@ func (q *Queue) List(ctx context.Context, f Filter) ([]Entry, error) {
 	if f.Limit <= 0 {
 		f.Limit = 100
 	}
+	before := int64(0)
+	if !f.Before.IsZero() {
+		before = f.Before.UnixMilli()
+	}
 	var list []Entry
 	err := q.db.Read(ctx, func(tx *sqlite.Tx) error {
 		var rows []entryRow
 		err := tx.Query("SELECT "+entryColumns+` FROM entries WHERE id>?1
 			AND (?2='' AND ?3='' OR local=?2 AND domain=?3)
+			AND (?8=0 OR arrived<?8)
 			AND EXISTS (SELECT 1 FROM recipients r WHERE r.entry=id AND r.state IN (0, 1)
-				AND (?4='' OR r.local=?4) AND (?5='' OR r.domain=?5) AND (?6='' OR r.domain=?6))
+				AND (?4='' OR r.local=?4) AND (?5='' OR r.domain=?5) AND (?6='' OR r.domain=?6)
+				AND (?9='' OR instr(lower(r.status), lower(?9))>0))
 			ORDER BY id LIMIT ?7`,
-			[]any{f.After, f.From.Local, f.From.Domain, f.To.Local, f.To.Domain, f.Domain, f.Limit},
+			[]any{f.After, f.From.Local, f.From.Domain, f.To.Local, f.To.Domain, f.Domain, f.Limit, before, f.Status},
 			func(scan func(...any) error) error {
 				e, err := scanEntry(scan)
 				rows = append(rows, e)
@@ -124,24 +135,6 @@ func (q *Queue) Show(ctx context.Context, id int64) (Entry, mail.Body, error) {
 		return Entry{}, nil, fmt.Errorf("reading queue entry %d: %w", id, err)
 	}
 	return out, body, nil
-}
-
-// Counts is how many recipients wait.
-type Counts struct {
-	Pending, Held int64
-}
-
-// Counts counts the recipients that wait.
-func (q *Queue) Counts(ctx context.Context) (Counts, error) {
-	var c Counts
-	err := q.db.Read(ctx, func(tx *sqlite.Tx) error {
-		_, err := tx.Get("SELECT count(*) FILTER (WHERE state=0), count(*) FILTER (WHERE state=1) FROM recipients", nil, &c.Pending, &c.Held)
-		return err
-	})
-	if err != nil {
-		return Counts{}, fmt.Errorf("counting queue: %w", err)
-	}
-	return c, nil
 }
 
 // Flush makes the pending recipients of the entries due now, or of all entries

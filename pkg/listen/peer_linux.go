@@ -1,4 +1,4 @@
-package ldapserver
+package listen
 
 import (
 	"net"
@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// peerUID returns the user id of the process at the other end of a unix socket.
-func peerUID(conn net.Conn) (uint32, bool) {
+// PeerUID returns the user id of the process at the other end of a unix socket.
+func PeerUID(conn net.Conn) (uint32, bool) {
 	c, ok := conn.(syscall.Conn)
 	if !ok || conn.RemoteAddr().Network() != "unix" {
 		return 0, false
