@@ -1,6 +1,9 @@
 package config
 
-import "net/netip"
+import (
+	"net/netip"
+	"time"
+)
 
 // Store is the store role.
 type Store struct {
@@ -14,6 +17,7 @@ type Store struct {
 	Quota             Quota          `yaml:"quota"`
 	MaxMessage        Size           `yaml:"max_message"`
 	InlineLimit       Size           `yaml:"inline_limit"`
+	KeepRemoved       Duration       `yaml:"keep_removed"`
 }
 
 // LMTP is the store's door for MTAs elsewhere.
@@ -41,6 +45,7 @@ func defaultStore() Store {
 		Quota:       Quota{Bytes: -1, Messages: -1},
 		MaxMessage:  50 << 20,
 		InlineLimit: 64 << 10,
+		KeepRemoved: Duration(14 * 24 * time.Hour),
 	}
 }
 

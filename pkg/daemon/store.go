@@ -44,7 +44,7 @@ func (d *daemon) store(ctx context.Context, tree directory.Tree) (*storeRole, er
 	}
 	log := d.log.With("role", "store")
 	engine, err := sqlstore.Open(ctx, sqlstore.Options{Dir: filepath.Join(d.cfg.Data, "store"), InlineLimit: int64(c.InlineLimit),
-		Mailboxes: sqlstore.DefaultMailboxes(), OnFatal: d.onFatal, Log: log})
+		Mailboxes: sqlstore.DefaultMailboxes(), Keep: time.Duration(c.KeepRemoved), Reserve: 16 << 20, OnFatal: d.onFatal, Log: log})
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package imapserver
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -18,37 +19,36 @@ const bodyChunk = 32 << 10
 // single fields are fetched, in bytes; the scanner bounds the message's own.
 const maxNestedHeader = 1 << 20
 
-// fetchBodies answers requests that read messages' bytes or set \Seen. Bodies
-// go from the store to the client in chunks.
+// fetchBodies answers requests that read messages' bytes or set \Seen. Small
+// messages come many at a time, the bodies of large ones in chunks.
 func (c *session) fetchBodies(spans []span, q *fetchRequest, fields store.Fields) (told int, err error) {
+	v := c.box
+	if q.needsBody() {
+		fields |= store.FieldText
+	}
 	err = batches(spans, bodyBatch, func(batch []span) error {
 		if q.setsSeen() {
 			if err := c.markSeen(batch); err != nil {
 				return err
 			}
 		}
-		stored, err := c.readBatch(batch, q, fields)
-		if err != nil {
-			return err
-		}
-		for _, s := range batch {
-			for i := s.from; i < s.to; i++ {
-				var m *store.Message
-				if fields != 0 || q.modSeq {
-					if len(stored) == 0 || stored[0].UID != c.box.uids[i] {
-						continue
-					}
-					m, stored = &stored[0], stored[1:]
-				}
-				switch err := c.fetchBody(i, q, m); {
-				case err == nil:
-					told++
-				case !errors.Is(err, store.ErrNoMessage):
-					return err
-				}
-				if err := c.connected(); err != nil {
-					return err
-				}
+		for m, err := range v.box.Messages(c.ctx, v.uidSet(batch), fields) {
+			if err != nil {
+				return err
+			}
+			i, known := v.index(m.UID)
+			if !known {
+				continue
+			}
+			v.note(i, m.Flags)
+			switch err := c.fetchBody(i, q, m); {
+			case err == nil:
+				told++
+			case !errors.Is(err, store.ErrNoMessage):
+				return err
+			}
+			if err := c.connected(); err != nil {
+				return err
 			}
 		}
 		return nil
@@ -56,30 +56,18 @@ func (c *session) fetchBodies(spans []span, q *fetchRequest, fields store.Fields
 	return told, err
 }
 
-// readBatch copies what the store keeps of the messages in a batch, ascending
-// by UID and only of those that are in the view.
-func (c *session) readBatch(batch []span, q *fetchRequest, fields store.Fields) ([]store.Message, error) {
-	if fields == 0 && !q.modSeq {
-		return nil, nil
-	}
-	v := c.box
-	var stored []store.Message
-	for m, err := range v.box.Messages(c.ctx, v.uidSet(batch), fields) {
-		if err != nil {
-			return nil, err
-		}
-		if i, known := v.index(m.UID); known {
-			v.note(i, m.Flags)
-			stored = append(stored, cloneMessage(m))
-		}
-	}
-	return stored, nil
-}
+// text is a message that is in memory as a whole.
+type text struct{ *bytes.Reader }
+
+var _ store.MessageBody = text{}
+
+// Close implements store.MessageBody.
+func (text) Close() error { return nil }
 
 func cloneMessage(m *store.Message) store.Message {
 	k := *m
 	k.Envelope, k.Body, k.BodyStructure = slices.Clone(m.Envelope), slices.Clone(m.Body), slices.Clone(m.BodyStructure)
-	k.Header, k.Parts = slices.Clone(m.Header), slices.Clone(m.Parts)
+	k.Header, k.Parts, k.Text = slices.Clone(m.Header), slices.Clone(m.Parts), slices.Clone(m.Text)
 	return k
 }
 
@@ -87,7 +75,9 @@ func cloneMessage(m *store.Message) store.Message {
 // one that is gone: store.ErrNoMessage.
 func (c *session) fetchBody(i int, q *fetchRequest, m *store.Message) error {
 	var body store.MessageBody
-	if q.needsBody() {
+	if len(m.Text) > 0 {
+		body = text{bytes.NewReader(m.Text)}
+	} else if q.needsBody() {
 		var err error
 		if body, err = c.box.box.Body(c.ctx, c.box.uids[i]); err != nil {
 			return err
@@ -95,7 +85,7 @@ func (c *session) fetchBody(i int, q *fetchRequest, m *store.Message) error {
 		defer body.Close()
 	}
 	var parts *mime.Parts
-	if m != nil && len(m.Parts) > 0 {
+	if len(m.Parts) > 0 {
 		var err error
 		if parts, err = mime.DecodeParts(m.Parts); err != nil {
 			return fmt.Errorf("message %d: %w", c.box.uids[i], err)

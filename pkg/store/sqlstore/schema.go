@@ -1,7 +1,7 @@
 package sqlstore
 
 // schema is all migrations, in order; a step is never edited, only followed.
-func schema() []string { return []string{first, counters, packed} }
+func schema() []string { return []string{first, counters, packed, removedAt} }
 
 const first = `
 CREATE TABLE account (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
@@ -134,3 +134,6 @@ CREATE TABLE removed (
 	prefix      BLOB NOT NULL
 );
 CREATE INDEX removed_body ON removed (body)`
+
+// removedAt finds what is to be purged.
+const removedAt = `CREATE INDEX removed_at ON removed (at)`

@@ -33,6 +33,11 @@ type Options struct {
 	InlineLimit int64
 	// Mailboxes are made in every new account, beside INBOX.
 	Mailboxes []store.MailboxEntry
+	// Keep is how long removed messages can be had again; 0: not at all.
+	Keep time.Duration
+	// ExpungeLog is how many expunges of a mailbox are remembered at the least
+	// for clients that come back; 0: 20000.
+	ExpungeLog int
 	// Memory bounds what is kept of mailboxes in memory, in bytes; 0: 256 MiB.
 	Memory int64
 	// Reserve: see sqlite.Options.
@@ -66,6 +71,11 @@ type Store struct {
 	group *group
 	boxes boxes
 
+	// stop ends tidying, which pruned belongs to.
+	stop   context.CancelFunc
+	tidied sync.WaitGroup
+	pruned pruned
+
 	mu       sync.Mutex
 	watchers map[int64]map[*func()]bool
 }
@@ -77,6 +87,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	if o.Memory == 0 {
 		o.Memory = 256 << 20
+	}
+	if o.ExpungeLog == 0 {
+		o.ExpungeLog = 20_000
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -97,11 +110,17 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if s.bodies, err = blob.OpenFolder(filepath.Join(o.Dir, "bodies")); err != nil {
 		return nil, errors.Join(err, s.db.Close())
 	}
+	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
+	s.tidied.Go(func() { s.tidyLoop(ctx) })
 	return s, nil
 }
 
 // Close implements store.Store.
-func (s *Store) Close() error { return s.db.Close() }
+func (s *Store) Close() error {
+	s.stop()
+	s.tidied.Wait()
+	return s.db.Close()
+}
 
 // watch implements Mailbox.Watch.
 func (s *Store) watch(mailbox int64, wake func()) (stop func()) {
