@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"mailsrv/pkg/schema"
 )
 
 // ErrFilter is in the chain of the errors of ParseFilter.
@@ -98,7 +100,7 @@ func (p *filterParser) item() (Filter, error) {
 	if f.Kind == Extensible {
 		return extensible(f, value)
 	}
-	if !isDescription(f.Attribute) {
+	if !schema.IsDescription(f.Attribute) {
 		return Filter{}, fmt.Errorf("%w: %q is no attribute", ErrFilter, clip(f.Attribute))
 	}
 	if f.Kind == Equality && strings.Contains(value, "*") {
@@ -143,13 +145,13 @@ func extensible(f Filter, value string) (Filter, error) {
 		switch {
 		case strings.EqualFold(part, "dn") && !f.DNAttributes && f.Rule == "":
 			f.DNAttributes = true
-		case f.Rule == "" && isDescription(part):
+		case f.Rule == "" && schema.IsDescription(part):
 			f.Rule = part
 		default:
 			return Filter{}, fmt.Errorf("%w: bad extensible match", ErrFilter)
 		}
 	}
-	if f.Attribute != "" && !isDescription(f.Attribute) || f.Attribute == "" && f.Rule == "" {
+	if f.Attribute != "" && !schema.IsDescription(f.Attribute) || f.Attribute == "" && f.Rule == "" {
 		return Filter{}, fmt.Errorf("%w: extensible match of no attribute and no rule", ErrFilter)
 	}
 	var err error

@@ -36,6 +36,52 @@ type Editor interface {
 	Rename(ctx context.Context, dn DN, rdn RDN, deleteOld bool, superior *DN) error
 }
 
+// Operator is an Editor that makes changes under a condition, knows who makes
+// them, and tells what it changed.
+type Operator interface {
+	Editor
+	// Operate makes one change, all or nothing and durable when the error is
+	// nil. AssertionFailed: the condition does not hold.
+	Operate(ctx context.Context, op Operation) (Outcome, error)
+}
+
+// Operation is a change of one entry; of a subtree, where it is moved or removed.
+type Operation struct {
+	Kind OperationKind
+	DN   DN
+	// Attributes are those of AddEntry.
+	Attributes []Attribute
+	// Changes are those of ModifyEntry.
+	Changes []Change
+	// RDN, DeleteOld and Superior belong to RenameEntry, as in Editor's Rename.
+	RDN       RDN
+	DeleteOld bool
+	Superior  *DN
+	// Subtree makes DeleteEntry remove what lies below, too.
+	Subtree bool
+	// Actor is who does it; the root: nobody in particular.
+	Actor DN
+	// Assert must match the entry as it is before the change; of AddEntry, as
+	// it will be (RFC 4528). Nil: nothing must.
+	Assert *Filter
+}
+
+// OperationKind says which fields of an Operation count.
+type OperationKind int
+
+// The kinds of operation.
+const (
+	AddEntry OperationKind = iota
+	ModifyEntry
+	DeleteEntry
+	RenameEntry
+)
+
+// Outcome is the entry before and after a change; nil where there is none.
+type Outcome struct {
+	Before, After *Entry
+}
+
 // PasswordChanger is an Editor that takes a new password as such: what looks
 // like a hash is a password too.
 type PasswordChanger interface {
@@ -72,12 +118,6 @@ type Query struct {
 type Entry struct {
 	DN         DN
 	Attributes []Attribute
-}
-
-// Attribute is a description and its values, in the case they were given.
-type Attribute struct {
-	Name   string
-	Values []string
 }
 
 // Values returns the values of the attribute, matched without regard to case;
@@ -128,6 +168,9 @@ const (
 	AddValues ChangeKind = iota
 	DeleteValues
 	ReplaceValues
+	// IncrementValues adds its one value, an integer, to each value that is
+	// there (RFC 4525).
+	IncrementValues
 )
 
 // Change is one modification. DeleteValues without values deletes the
@@ -222,6 +265,12 @@ const (
 	EntryAlreadyExists        ResultCode = 68
 	ObjectClassModsProhibited ResultCode = 69
 	OtherError                ResultCode = 80
+	Canceled                  ResultCode = 118 // RFC 3909
+	NoSuchOperation           ResultCode = 119
+	TooLate                   ResultCode = 120
+	CannotCancel              ResultCode = 121
+	AssertionFailed           ResultCode = 122 // RFC 4528
+	AuthorizationDenied       ResultCode = 123 // RFC 4370
 )
 
 // ResultError is an LDAP result that is no success. Text is safe for the

@@ -362,7 +362,7 @@ func filled(t testing.TB, n int) directory.Editor {
 			for i := range next {
 				password := saltedSHA512("p" + itoa(i))
 				if err := tree.Add(t.Context(), directory.Entry{DN: person(i), Attributes: []directory.Attribute{
-					{Name: "objectClass", Values: []string{"person", "inetMailUser"}},
+					{Name: "objectClass", Values: []string{"inetOrgPerson", "inetMailUser"}},
 					{Name: "mail", Values: []string{"u" + itoa(i) + "@example.com"}},
 					{Name: "cn", Values: []string{"User " + itoa(i)}}, {Name: "sn", Values: []string{"User"}},
 					{Name: "description", Values: []string{"nobody else's"}},

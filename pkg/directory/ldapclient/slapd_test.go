@@ -15,7 +15,7 @@ import (
 // and returns its URL.
 func startSlapd(t testing.TB) string {
 	t.Helper()
-	return peertest.StartSlapd(t, peertest.SlapdOptions{Suffix: "o=mail", Password: password, Schema: []string{"../mailsrv.schema"}}).URL
+	return peertest.StartSlapd(t, peertest.SlapdOptions{Suffix: "o=mail", Password: password, Schema: []string{"../../schema/mailsrv.schema"}}).URL
 }
 
 // TestSlapdSuite: the suite of every directory, but for what only ours promises.

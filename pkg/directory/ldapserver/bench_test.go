@@ -14,7 +14,7 @@ type instant struct{ directory.Tree }
 
 func (instant) Search(context.Context, directory.Query) iter.Seq2[directory.Entry, error] {
 	e := directory.Entry{DN: user(1), Attributes: []directory.Attribute{
-		{Name: "objectClass", Values: []string{"person", "inetMailUser"}}, {Name: "mail", Values: []string{"u1@example.com"}}, {Name: "cn", Values: []string{"User 1"}}}}
+		{Name: "objectClass", Values: []string{"inetOrgPerson", "inetMailUser"}}, {Name: "mail", Values: []string{"u1@example.com"}}, {Name: "cn", Values: []string{"User 1"}}}}
 	return func(yield func(directory.Entry, error) bool) { yield(e, nil) }
 }
 

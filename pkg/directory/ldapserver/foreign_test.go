@@ -204,7 +204,7 @@ func TestOpenLDAPTools(t *testing.T) {
 			if out := run(0, "", tool("ldapwhoami")...); !strings.Contains(out, "dn:cn=admin,o=mail") {
 				t.Error(out)
 			}
-			const ldif = "dn: uid=new,o=mail\nobjectClass: person\nobjectClass: inetMailUser\nobjectClass: inetLocalMailRecipient\n" +
+			const ldif = "dn: uid=new,o=mail\nobjectClass: inetOrgPerson\nobjectClass: inetMailUser\nobjectClass: inetLocalMailRecipient\n" +
 				"uid: new\ncn: New\nsn: One\nmail: new@example.com\nuserPassword: first\n"
 			run(0, ldif, tool("ldapadd")...)
 			run(68, ldif, tool("ldapadd")...)

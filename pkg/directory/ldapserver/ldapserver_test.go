@@ -62,7 +62,7 @@ func filled(t testing.TB, n int) directory.Editor {
 			for i := range next {
 				name := strconv.Itoa(i)
 				if err := tree.Add(t.Context(), directory.Entry{DN: user(i), Attributes: []directory.Attribute{
-					{Name: "objectClass", Values: []string{"person", "inetMailUser"}},
+					{Name: "objectClass", Values: []string{"inetOrgPerson", "inetMailUser"}},
 					{Name: "mail", Values: []string{"u" + name + "@example.com"}},
 					{Name: "cn", Values: []string{"User " + name}}, {Name: "sn", Values: []string{"User"}},
 					{Name: "mailQuota", Values: []string{"1000"}},

@@ -17,18 +17,18 @@ func (d *Dir) Bind(ctx context.Context, dn directory.DN, given string) error {
 		return bad
 	}
 	var values []string
-	s, found, err := d.load(ctx, dn)
+	s, err := d.load(ctx, dn)
 	if err != nil {
 		return err
 	}
-	if found {
+	if s != nil {
 		values = s.entry.Values("userPassword")
 	}
 	mac := hmac.New(sha256.New, d.key[:])
 	fmt.Fprintf(mac, "%q%q", values, given)
 	var sum [sha256.Size]byte
 	mac.Sum(sum[:0])
-	path := pathOf(dn)
+	path := d.path(dn)
 	d.mu.Lock()
 	known, ok := d.proved[path]
 	d.mu.Unlock()
@@ -47,7 +47,7 @@ func (d *Dir) Bind(ctx context.Context, dn directory.DN, given string) error {
 		return bad
 	}
 	d.mu.Lock()
-	if len(d.proved) >= maxCached {
+	if len(d.proved) >= maxProved {
 		clear(d.proved)
 	}
 	d.proved[path] = sum

@@ -86,5 +86,7 @@ func (d *Dir) ChangePassword(ctx context.Context, dn directory.DN, clear string)
 	if err != nil {
 		return err
 	}
-	return d.modify(ctx, dn, []directory.Change{replace("userPassword", k.hashes...), replace(directory.SCRAMAttribute, k.scram...)})
+	_, err = d.run(ctx, directory.Operation{Kind: directory.ModifyEntry, DN: dn,
+		Changes: []directory.Change{replace("userPassword", k.hashes...), replace(directory.SCRAMAttribute, k.scram...)}})
+	return err
 }

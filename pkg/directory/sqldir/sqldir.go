@@ -1,32 +1,33 @@
 // Package sqldir is the directory's engine: general LDAP entries in SQLite,
-// indexed by normalised value.
+// checked against a schema, with indexes for equality, presence, order and
+// parts of values.
 //
-// It checks what a directory must hold to be one (parents exist, values are
-// unique where mail needs it, passwords are hashed); what attributes mean is
-// the business of directory.View.
+// It keeps what makes a directory one: parents exist, entries obey the schema,
+// values are unique where mail needs it, members of groups exist, passwords are
+// hashed. What attributes mean is the business of directory.View.
 package sqldir
 
 import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"runtime"
-	"slices"
-	"strings"
 	"sync"
 
 	"mailsrv/pkg/directory"
+	"mailsrv/pkg/schema"
 	"mailsrv/pkg/sqlite"
 )
 
-var _ directory.Editor = (*Dir)(nil)
+var _ directory.Operator = (*Dir)(nil)
 
-// migrations: an entry's dn is kept reversed (root first) with a separator
-// that cannot occur in a DN, so that a subtree is a range of the index.
+// migrations: an entry's path is its DN reversed (root first) with a separator
+// that cannot occur in a DN, so that a subtree is a range of the index. value
+// has the normal form of every value, shortened; part finds three letters of
+// any value that can be searched for parts.
 func migrations() []string {
 	return []string{`
 CREATE TABLE entry (
@@ -42,131 +43,104 @@ CREATE TABLE value (
 	entry INTEGER NOT NULL REFERENCES entry (id) ON DELETE CASCADE,
 	PRIMARY KEY (attr, value, entry)
 ) WITHOUT ROWID;
-CREATE INDEX value_entry ON value (entry)`}
+CREATE INDEX value_entry ON value (entry)`, `
+DROP TABLE value;
+CREATE TABLE value (
+	attr  TEXT NOT NULL,
+	value TEXT NOT NULL,
+	entry INTEGER NOT NULL,
+	PRIMARY KEY (attr, value, entry)
+) WITHOUT ROWID;
+CREATE VIRTUAL TABLE part USING fts5(text, content='', contentless_delete=1, tokenize='trigram', detail='none');
+CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID`}
 }
 
 // Dir is an open directory. It may be used from many goroutines.
 type Dir struct {
 	db     *sqlite.DB
+	schema *schema.Schema
+	log    *slog.Logger
 	key    [32]byte      // of the bind cache; new at every start
 	hashes chan struct{} // bounds password hashes at work: each takes a core and 19 MiB
+	cache  cache
 
-	mu      sync.Mutex
-	proved  map[string][sha256.Size]byte // DN -> MAC of stored values and password
-	entries map[string]stored            // path -> entry, emptied by every write
-	pairs   map[pair][]stored            // who has a value; emptied by every write
-	version uint64                       // counts writes: a read older than one is not cached
+	mu     sync.Mutex
+	proved map[string][sha256.Size]byte // path -> MAC of stored values and password
 }
 
-// stored is an entry as it lies in the database. Its entry is shared by the
-// caches and their readers, who must not change it.
-type stored struct {
-	id    int64
-	path  string
-	entry directory.Entry
-}
-
-// maxCached bounds the entries and the proved passwords kept in memory.
-const maxCached = 20_000
+// maxProved bounds the proved passwords kept in memory.
+const maxProved = 20_000
 
 // Options of Open.
 type Options struct {
+	// Schema is what entries must obey; nil: the built-in schema.
+	Schema  *schema.Schema
 	Log     *slog.Logger
 	OnFatal func(error)
 }
 
-// Open opens the directory in the SQLite file at path. The caller closes it.
+// Open opens the directory in the SQLite file at path. If the schema is another
+// than last time it makes the indexes anew, which takes a while. The caller
+// closes the Dir.
 func Open(ctx context.Context, path string, o Options) (*Dir, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Schema == nil {
+		var err error
+		if o.Schema, err = schema.Load(); err != nil {
+			return nil, fmt.Errorf("opening directory: %w", err)
+		}
+	}
 	db, err := sqlite.Open(ctx, path, sqlite.Options{Migrations: migrations(), OnFatal: o.OnFatal, Log: o.Log})
 	if err != nil {
 		return nil, fmt.Errorf("opening directory: %w", err)
 	}
-	d := &Dir{db: db, hashes: make(chan struct{}, runtime.GOMAXPROCS(0)),
-		proved: map[string][sha256.Size]byte{}, entries: map[string]stored{}, pairs: map[pair][]stored{}}
+	d := &Dir{db: db, schema: o.Schema, log: o.Log, hashes: make(chan struct{}, runtime.GOMAXPROCS(0)), proved: map[string][sha256.Size]byte{}}
 	_, _ = rand.Read(d.key[:]) // never fails since Go 1.24
+	if err := d.reindex(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("opening directory: %w", err), db.Close())
+	}
 	return d, nil
 }
+
+// Schema is what entries obey.
+func (d *Dir) Schema() *schema.Schema { return d.schema }
 
 // Close frees the directory.
 func (d *Dir) Close() error { return d.db.Close() }
 
-// pathOf is the key of an entry: its normalised RDNs, root first, each ended
-// by a NUL, which no RDN's text holds.
-func pathOf(dn directory.DN) string {
-	var b strings.Builder
-	for _, rdn := range slices.Backward(dn.RDNs) {
-		b.WriteString(rdn.Normal())
-		b.WriteByte(0)
+// load returns the entry of that DN, from memory if it is there.
+func (d *Dir) load(ctx context.Context, dn directory.DN) (s *stored, err error) {
+	path := d.path(dn)
+	if s := d.cache.entry(path); s != nil {
+		return s, nil
 	}
-	return b.String()
-}
-
-type content struct {
-	DN         string
-	Attributes []directory.Attribute
-}
-
-func encode(e directory.Entry) ([]byte, error) {
-	return json.Marshal(content{e.DN.String(), e.Attributes})
-}
-
-func decode(b []byte) (directory.Entry, error) {
-	var c content
-	if err := json.Unmarshal(b, &c); err != nil {
-		return directory.Entry{}, fmt.Errorf("decoding entry: %w", err)
-	}
-	dn, err := directory.ParseDN(c.DN)
-	return directory.Entry{DN: dn, Attributes: c.Attributes}, err
-}
-
-// load returns the entry of that DN, from memory if it was read since the last write.
-func (d *Dir) load(ctx context.Context, dn directory.DN) (s stored, found bool, err error) {
-	path := pathOf(dn)
-	d.mu.Lock()
-	s, found = d.entries[path]
-	version := d.version
-	d.mu.Unlock()
-	if found {
-		return s, true, nil
-	}
+	version := d.cache.version()
 	err = d.db.Read(ctx, func(tx *sqlite.Tx) error {
-		s, found, err = get(tx, path)
+		s, err = d.get(tx, path)
 		return err
 	})
 	if err != nil {
-		return s, false, unavailable(err)
+		return nil, unavailable(err)
 	}
-	if found {
-		d.keep(path, s, version)
+	if s != nil {
+		d.cache.keepEntry(s, version)
 	}
-	return s, found, nil
+	return s, nil
 }
 
-func (d *Dir) keep(path string, s stored, version uint64) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if version != d.version {
-		return
-	}
-	if len(d.entries) >= maxCached {
-		clear(d.entries)
-	}
-	d.entries[path] = s
+func result(code directory.ResultCode, format string, args ...any) error {
+	return &directory.ResultError{Code: code, Text: fmt.Sprintf(format, args...)}
 }
 
-func get(tx *sqlite.Tx, path string) (s stored, found bool, err error) {
-	s.path = path
-	var raw []byte
-	found, err = tx.Get("SELECT id, content FROM entry WHERE path=?", []any{path}, &s.id, &raw)
-	if err == nil && found {
-		s.entry, err = decode(raw)
-	}
-	return s, found, err
-}
-
+// unavailable makes an error of the database an outage; results stay.
 func unavailable(err error) error {
-	if _, ok := errors.AsType[*directory.ResultError](err); ok {
+	if _, ok := errors.AsType[*directory.ResultError](err); ok || err == nil {
 		return err
+	}
+	if v, ok := errors.AsType[*schema.Violation](err); ok {
+		return &directory.ResultError{Code: directory.ResultCode(v.Code), Text: v.Text}
 	}
 	return fmt.Errorf("%w: %w", directory.ErrUnavailable, err)
 }

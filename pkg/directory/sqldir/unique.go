@@ -1,10 +1,11 @@
 package sqldir
 
 import (
+	"slices"
 	"strings"
 
 	"mailsrv/pkg/directory"
-	"mailsrv/pkg/sqlite"
+	"mailsrv/pkg/schema"
 )
 
 // addressAttributes share one space of values: an address leads to one entry.
@@ -16,49 +17,95 @@ func addressAttributes() []string {
 func domainAttributes() []string { return []string{"sunpreferreddomain", "associateddomain"} }
 
 // checkUnique keeps addresses, domain names and the uids of a domain unique
-// (schema.md section 1: two matches are prevented on write).
-func checkUnique(tx *sqlite.Tx, id int64, e directory.Entry) error {
-	for _, attr := range addressAttributes() {
-		for _, v := range e.Values(attr) {
-			variants, err := underEveryName(tx, directory.Fold(v))
-			if err != nil {
-				return err
+// (schema.md section 1: two matches are prevented on write). come is what the
+// entry has not had before; moved says that its DN is another.
+func (w *write) checkUnique(id int64, e directory.Entry, come []pair, moved bool) error {
+	domain, user := e.HasClass("mailDomain"), e.HasClass("inetMailUser")
+	for _, p := range come {
+		var err error
+		switch {
+		case slices.Contains(addressAttributes(), p.attr):
+			err = w.checkAddress(id, p.value)
+		case domain && slices.Contains(domainAttributes(), p.attr):
+			if err = w.untaken(id, domainAttributes(), p.value, ""); err == nil {
+				err = w.checkDomainName(e, p.value)
 			}
-			for _, variant := range variants {
-				if err := untaken(tx, id, addressAttributes(), variant, ""); err != nil {
-					return err
-				}
-			}
+		case user && (p.attr == "uid" || p.attr == "objectclass" && p.value == "inetmailuser"):
+			moved = true
+		}
+		if err != nil {
+			return err
 		}
 	}
-	if e.HasClass("mailDomain") {
-		for _, attr := range domainAttributes() {
-			for _, v := range e.Values(attr) {
-				if err := untaken(tx, id, domainAttributes(), directory.Fold(v), ""); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	if !e.HasClass("inetMailUser") {
+	if !user || !moved {
 		return nil
 	}
-	domain, err := domainOf(tx, e.DN)
-	if err != nil || domain == "" {
+	under, err := w.domainOf(e.DN)
+	if err != nil || under == "" {
 		return err
 	}
 	for _, v := range e.Values("uid") {
-		if err := untaken(tx, id, []string{"uid"}, directory.Fold(v), domain); err != nil {
+		if err := w.untaken(id, []string{"uid"}, schema.Fold(v), under); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+func (w *write) checkAddress(id int64, address string) error {
+	variants, err := w.underEveryName(address)
+	if err != nil {
+		return err
+	}
+	for _, variant := range variants {
+		if err := w.untaken(id, addressAttributes(), variant, ""); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkDomainName checks that a further name of a domain makes no two addresses
+// one: what is left of the @ at that name is nobody else's at the other names.
+func (w *write) checkDomainName(e directory.Entry, name string) error {
+	var others []string
+	for _, attr := range domainAttributes() {
+		for _, v := range e.Values(attr) {
+			if v = schema.Fold(v); v != name {
+				others = append(others, v)
+			}
+		}
+	}
+	if len(others) == 0 {
+		return nil
+	}
+	holders := map[string]int64{} // of addresses at the name
+	for _, attr := range addressAttributes() {
+		if err := w.tx.Query("SELECT value, entry FROM value WHERE attr=? AND substr(value,-length(?))=?", []any{attr, "@" + name, "@" + name},
+			func(scan func(...any) error) error {
+				var v string
+				var id int64
+				err := scan(&v, &id)
+				holders[v] = id
+				return err
+			}); err != nil {
+			return err
+		}
+	}
+	for address, id := range holders {
+		for _, other := range others {
+			if err := w.untaken(id, addressAttributes(), strings.TrimSuffix(address, name)+other, ""); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // untaken fails if an entry under that path, other than id, has the value.
-func untaken(tx *sqlite.Tx, id int64, attrs []string, value, under string) error {
+func (w *write) untaken(id int64, attrs []string, value, under string) error {
 	for _, attr := range attrs {
-		err := tx.Query("SELECT path FROM value JOIN entry ON id=entry WHERE attr=? AND value=? AND id<>?", []any{attr, value, id},
+		err := w.tx.Query("SELECT path FROM value JOIN entry ON id=entry WHERE attr=? AND value=? AND id<>?", []any{attr, value, id},
 			func(scan func(...any) error) error {
 				var path string
 				if err := scan(&path); err != nil {
@@ -78,7 +125,7 @@ func untaken(tx *sqlite.Tx, id int64, attrs []string, value, under string) error
 
 // underEveryName returns the address at each name of its domain: they all lead
 // to the same people.
-func underEveryName(tx *sqlite.Tx, address string) ([]string, error) {
+func (w *write) underEveryName(address string) ([]string, error) {
 	at := strings.LastIndexByte(address, '@')
 	if at < 0 {
 		return []string{address}, nil
@@ -86,25 +133,24 @@ func underEveryName(tx *sqlite.Tx, address string) ([]string, error) {
 	local, domain := address[:at+1], address[at+1:]
 	variants := []string{address}
 	for _, attr := range domainAttributes() {
-		if err := tx.Query("SELECT content FROM value JOIN entry ON id=entry WHERE attr=? AND value=?", []any{attr, domain},
-			func(scan func(...any) error) error {
-				var raw []byte
-				if err := scan(&raw); err != nil {
-					return err
-				}
-				e, err := decode(raw)
-				if err != nil || !e.HasClass("mailDomain") {
-					return err
-				}
-				for _, attr := range domainAttributes() {
-					for _, name := range e.Values(attr) {
-						if name = directory.Fold(name); name != domain {
-							variants = append(variants, local+name)
-						}
+		if err := w.tx.Query(valueQuery, []any{attr, domain}, func(scan func(...any) error) error {
+			s := &stored{}
+			var raw []byte
+			if err := scan(&s.id, &s.path, &raw); err != nil {
+				return err
+			}
+			if err := w.dir.fill(s, raw); err != nil || !s.entry.HasClass("mailDomain") {
+				return err
+			}
+			for _, attr := range domainAttributes() {
+				for _, name := range s.entry.Values(attr) {
+					if name = schema.Fold(name); name != domain {
+						variants = append(variants, local+name)
 					}
 				}
-				return nil
-			}); err != nil {
+			}
+			return nil
+		}); err != nil {
 			return nil, err
 		}
 	}
@@ -112,10 +158,10 @@ func underEveryName(tx *sqlite.Tx, address string) ([]string, error) {
 }
 
 // domainOf returns the path of the domain's node that dn lies under, or "".
-func domainOf(tx *sqlite.Tx, dn directory.DN) (string, error) {
+func (w *write) domainOf(dn directory.DN) (string, error) {
 	for p := dn.Parent(); !p.IsRoot(); p = p.Parent() {
-		s, found, err := get(tx, pathOf(p))
-		if err != nil || !found {
+		s, err := w.dir.get(w.tx, w.dir.path(p))
+		if err != nil || s == nil {
 			return "", err
 		}
 		if s.entry.HasClass("mailDomain") {

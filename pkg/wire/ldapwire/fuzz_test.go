@@ -89,7 +89,7 @@ func BenchmarkDecodeSearch(b *testing.B) {
 
 func BenchmarkAppendEntry(b *testing.B) {
 	attrs := func(yield func(string, []string) bool) {
-		_ = yield("mail", []string{"alice@example.com"}) && yield("cn", []string{"Alice"}) && yield("objectClass", []string{"top", "person", "inetMailUser"})
+		_ = yield("mail", []string{"alice@example.com"}) && yield("cn", []string{"Alice"}) && yield("objectClass", []string{"top", "inetOrgPerson", "inetMailUser"})
 	}
 	b.ReportAllocs()
 	var buf []byte
