@@ -77,6 +77,7 @@ func setUpScript(env *testscript.Env, split bool) error {
 		name := strings.ToUpper(role)
 		env.Setenv(name+"_LOG", t.logFile(t.process(role)))
 		env.Setenv(name+"_DATA", filepath.Join(t.dir, t.process(role)))
+		env.Setenv(name+"_CONFIG", t.configs[t.process(role)])
 	}
 	for door, address := range t.doors {
 		env.Setenv(strings.ToUpper(strings.ReplaceAll(door, "-", "_")), address)
