@@ -12,7 +12,7 @@ func TestExplain(t *testing.T) {
 	i := newInstall(t)
 	config := i.file("all.yaml", i.common("all", "directory, mta")+fmt.Sprintf(`
 directory: {default_domain: example.test}
-mta: {smtp: {listen: ["127.0.0.1:%d"]}, submission: {listen: []}, submissions: {listen: []}, stores: [{host: localhost, address: "127.0.0.1:24"}]}
+mta: {smtp: {listen: ["127.0.0.1:%d"]}, submission: {listen: []}, submissions: {listen: []}, stores: [{host: localhost, address: "127.0.0.1:24", tls: none}]}
 `, ports(t, 1)...))
 	i.serve(config)
 	i.run("domain", "add", "example.test", "--config", config)
