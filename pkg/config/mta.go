@@ -76,7 +76,7 @@ func defaultMTA() MTA {
 			DelayWarning:   Duration(4 * time.Hour),
 			Retry:          minutes(5, 10, 20, 40, 80, 120),
 			Concurrency:    50,
-			PerDestination: 5,
+			PerDestination: 20,
 		},
 	}
 }

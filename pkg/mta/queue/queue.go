@@ -52,8 +52,10 @@ type Options struct {
 	// Backoff holds the waits after the first, second, ... attempt, each
 	// varied by a fifth; the last one repeats. nil: 5, 10, 20, 40 min, 1.3 h, 2 h.
 	Backoff []time.Duration
-	// MaxConcurrent bounds the attempts that run at once; 0: 50.
-	// MaxPerDestination bounds those to one destination; 0: 5.
+	// MaxConcurrent bounds the attempts that run at once; 0: 50. Those that take
+	// longer than a second do not count, up to four times as many.
+	// MaxPerDestination bounds those to one destination, which begins with 5 and
+	// gets more as they get through; 0: 20.
 	MaxConcurrent, MaxPerDestination int
 	// Grace is how long attempts in flight may go on after Serve was told to
 	// stop; 0: 20 s.
@@ -109,7 +111,7 @@ func (o Options) withDefaults() Options {
 	o.BounceLifetime = cmp.Or(o.BounceLifetime, 24*time.Hour)
 	o.DelayWarning = cmp.Or(o.DelayWarning, 4*time.Hour)
 	o.MaxConcurrent = cmp.Or(o.MaxConcurrent, 50)
-	o.MaxPerDestination = cmp.Or(o.MaxPerDestination, 5)
+	o.MaxPerDestination = cmp.Or(o.MaxPerDestination, 20)
 	o.Grace = cmp.Or(o.Grace, 20*time.Second)
 	if len(o.Backoff) == 0 {
 		m := time.Minute

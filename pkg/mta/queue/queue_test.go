@@ -264,6 +264,49 @@ func TestHostInTroubleIsLeftAlone(t *testing.T) {
 	})
 }
 
+// TestSlowHostsKeepNobodyWaiting: with every slot taken by hosts that say
+// nothing, all others get their mail as if they were alone, and a destination
+// that takes mail well gets more at once.
+func TestSlowHostsKeepNobodyWaiting(t *testing.T) {
+	bubble(t, func(t *testing.T, dir string) {
+		h := newHop()
+		active, most := 0, 0
+		h.enter = func(ctx context.Context, env mail.Envelope) {
+			if strings.HasPrefix(env.To[0].Address.Domain, "tar") {
+				time.Sleep(5 * time.Minute)
+				return
+			}
+			h.mu.Lock()
+			active++
+			most = max(most, active)
+			h.mu.Unlock()
+			time.Sleep(100 * time.Millisecond)
+			h.mu.Lock()
+			active--
+			h.mu.Unlock()
+		}
+		o := options(dir, h)
+		o.MaxConcurrent = 50
+		q, _ := run(t, o)
+		for i := range 100 {
+			put(t, q, envelope(t, "s@us.example", fmt.Sprintf("u%d@tar%d.test", i, i%10)), letter)
+		}
+		later(2 * time.Second)
+		for i := range 400 {
+			put(t, q, envelope(t, "s@us.example", fmt.Sprintf("u%d@good.test", i)), letter)
+		}
+		later(5 * time.Second)
+		for i := range 400 {
+			if h.attempts(fmt.Sprintf("u%d@good.test", i)) != 1 {
+				t.Fatalf("%d of 400 messages went out beside silent hosts", i)
+			}
+		}
+		if most != 20 {
+			t.Errorf("%d attempts at once to a host that takes them all, want 20", most)
+		}
+	})
+}
+
 func TestConcurrencyIsBounded(t *testing.T) {
 	bubble(t, func(t *testing.T, dir string) {
 		h := newHop()
@@ -276,7 +319,7 @@ func TestConcurrencyIsBounded(t *testing.T) {
 				most[k] = max(most[k], active[k])
 			}
 			h.mu.Unlock()
-			time.Sleep(time.Second)
+			time.Sleep(slowAfter / 2)
 			h.mu.Lock()
 			active[d]--
 			active["all"]--

@@ -11,10 +11,21 @@ import (
 type schedule struct {
 	byName map[string]*destination
 	order  destinations // by wakeAt; without those that wait for a free slot
-	active int          // attempts in flight, over all destinations
+	// active are the attempts in flight, over all destinations, but for those
+	// that are slow: a host that keeps us waiting must not keep others waiting.
+	active, slow int
 	// most and each bound the attempts in flight, in all and to one destination.
 	most, each int
 }
+
+const (
+	// startEach is how many attempts to a destination run at once at first.
+	startEach = 5
+	// slowAfter is how long an attempt counts among those of most.
+	slowAfter = time.Second
+	// slowShare is how many slow attempts there may be for one of most.
+	slowShare = 4
+)
 
 // destination is what shares pauses and a bound on concurrency.
 type destination struct {
@@ -23,6 +34,9 @@ type destination struct {
 	// zero: there is none.
 	due    time.Time
 	active int
+	// window is how many attempts may run at once: it grows by one for each
+	// round of them that got through, and starts again after trouble.
+	window float64
 	// failures counts the attempts in a row that found the host in trouble,
 	// and pausedUntil is how long it is left alone for it.
 	failures    int
@@ -54,7 +68,7 @@ func (s *schedule) expect(name string, at time.Time) {
 func (s *schedule) get(name string) *destination {
 	d := s.byName[name]
 	if d == nil {
-		d = &destination{name: name, index: -1}
+		d = &destination{name: name, index: -1, window: float64(min(startEach, s.each))}
 		s.byName[name] = d
 	}
 	return d
@@ -83,7 +97,7 @@ func (s *schedule) slots(d *destination) int {
 	if d.failures > 0 {
 		return 1 - d.active
 	}
-	return s.each - d.active
+	return int(d.window) - d.active
 }
 
 // take returns the destination to look at now with n slots that it may use,
@@ -106,10 +120,25 @@ func (s *schedule) take(now time.Time) (d *destination, n int, next time.Time) {
 }
 
 // finish gives one slot back.
-func (s *schedule) finish(d *destination) {
+func (s *schedule) finish(d *destination, slow bool) {
 	d.active--
-	s.active--
+	if slow {
+		s.slow--
+	} else {
+		s.active--
+	}
 	s.fix(d)
+}
+
+// overdue says that an attempt takes long: its slot is free for others, unless
+// too many are slow already.
+func (s *schedule) overdue() bool {
+	if s.slow >= slowShare*s.most {
+		return false
+	}
+	s.active--
+	s.slow++
+	return true
 }
 
 // trouble notes how an attempt found the host: in trouble, it is left alone for
@@ -118,8 +147,10 @@ func (s *schedule) trouble(d *destination, bad bool, now time.Time, backoff func
 	switch {
 	case !bad:
 		d.failures, d.pausedUntil = 0, time.Time{}
+		d.window = min(d.window+1/d.window, float64(s.each))
 	case !d.pausedUntil.After(now): // else another attempt of the same moment has noted it
 		d.failures++
+		d.window = float64(min(startEach, s.each))
 		d.pausedUntil = now.Add(backoff(d.failures))
 	}
 	s.fix(d)

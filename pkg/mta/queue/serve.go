@@ -85,7 +85,7 @@ func (q *Queue) launch(ctx context.Context, attempts *sync.WaitGroup) time.Durat
 		}
 		q.mu.Lock()
 		for range n - len(keys) {
-			q.plan.finish(d)
+			q.plan.finish(d, false)
 		}
 		if !due.IsZero() {
 			q.plan.expect(d.name, due)
@@ -212,10 +212,19 @@ func (q *Queue) reload(ctx context.Context) error {
 // attempt delivers one entry to its recipients at one destination, and writes
 // down what came of it.
 func (q *Queue) attempt(ctx context.Context, d *destination, k flightKey) {
-	defer func() {
+	slow, ended := false, false
+	late := time.AfterFunc(slowAfter, func() {
 		q.mu.Lock()
+		slow = !ended && q.plan.overdue()
+		q.mu.Unlock()
+		q.nudge()
+	})
+	defer func() {
+		late.Stop()
+		q.mu.Lock()
+		ended = true
 		delete(q.flight, k)
-		q.plan.finish(d)
+		q.plan.finish(d, slow)
 		q.mu.Unlock()
 		q.nudge()
 	}()
