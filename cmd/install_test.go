@@ -41,7 +41,7 @@ func newInstall(t testing.TB) *install {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	cert, key, err := listen.SelfSigned(dir, "localhost", "127.0.0.1")
+	cert, key, err := listen.SelfSigned(dir, "localhost", "127.0.0.1", loopback())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,6 +153,19 @@ func (i *install) useCases(config string) {
 	}
 }
 
+// loopback is an address of this process alone where the system has all of
+// 127.0.0.0/8, so that tests of two processes never want the same port.
+func loopback() string {
+	pid := os.Getpid()
+	own := net.IPv4(127, byte(128|pid>>15&127), byte(pid>>7), byte(pid&127<<1|1)).String()
+	ln, err := net.Listen("tcp", net.JoinHostPort(own, "0"))
+	if err != nil {
+		return "127.0.0.1"
+	}
+	ln.Close()
+	return own
+}
+
 // portCounter gives every test of this process ports of its own.
 type portCounter struct {
 	mu   sync.Mutex
@@ -165,6 +178,11 @@ var allPorts = portCounter{next: os.Getpid()}
 // gives to whoever asks for any: no other test can take one meanwhile.
 func ports(t testing.TB, n int) []any {
 	t.Helper()
+	return portsOf(t, "127.0.0.1", n)
+}
+
+func portsOf(t testing.TB, host string, n int) []any {
+	t.Helper()
 	const lowest, count = 16000, 16000
 	allPorts.mu.Lock()
 	defer allPorts.mu.Unlock()
@@ -172,7 +190,7 @@ func ports(t testing.TB, n int) []any {
 	for range count {
 		p := lowest + allPorts.next%count
 		allPorts.next++
-		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p))
+		ln, err := net.Listen("tcp", net.JoinHostPort(host, fmt.Sprint(p)))
 		if err != nil {
 			continue
 		}

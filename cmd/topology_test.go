@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/goccy/go-yaml"
 )
@@ -31,8 +30,9 @@ func newTopology(i *install, split bool) *topology {
 	t := &topology{install: i, split: split, doors: map[string]string{}, configs: map[string]string{}, running: map[string]*process{}}
 	names := []string{"ldap", "store-imap", "store-pop3", "lmtp", "imap", "imaps", "pop3", "pop3s", "smtp", "submission", "submissions",
 		"admin", "admin-directory", "admin-store", "admin-mta", "admin-mmp", "other-smtp", "other-imap", "other-admin"}
-	for n, port := range ports(i.t, len(names)) {
-		t.doors[names[n]] = fmt.Sprintf("127.0.0.1:%d", port)
+	host := loopback()
+	for n, port := range portsOf(i.t, host, len(names)) {
+		t.doors[names[n]] = fmt.Sprintf("%s:%d", host, port)
 	}
 	if !split {
 		for _, role := range roles() {
@@ -136,10 +136,9 @@ func (t *topology) remote() settings {
 	}
 	mmp := host("store-imap")
 	mmp["pop3_address"], mmp["proxy_name"], mmp["secret_file"] = t.doors["store-pop3"], "mmp", filepath.Join(t.dir, "proxy.secret")
-	_, port, _ := strings.Cut(t.doors["ldap"], ":")
 	return settings{
 		"directory": settings{
-			"url": []string{"ldap://localhost:" + port}, "starttls": true, "ca": t.cert,
+			"url": []string{"ldap://" + t.doors["ldap"]}, "starttls": true, "ca": t.cert,
 			"bind_dn": "cn=service,o=mail", "bind_password_file": filepath.Join(t.dir, "service.secret"),
 		},
 		"mmp": settings{"stores": []settings{mmp}},
