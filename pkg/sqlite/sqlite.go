@@ -312,3 +312,25 @@ func IsUnique(err error) bool {
 	var c interface{ Code() int }
 	return errors.As(err, &c) && (c.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE || c.Code() == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
 }
+
+// CopyTo writes a consistent copy of the database to a file that is not there,
+// durably, while reads and writes go on. It holds all that was committed
+// before it began.
+func (db *DB) CopyTo(ctx context.Context, path string) error {
+	pool, err := sql.Open("sqlite", dsn(db.path, "deferred"))
+	if err != nil {
+		return fmt.Errorf("copying %s: %w", db.path, err)
+	}
+	defer pool.Close()
+	if _, err := pool.ExecContext(ctx, "VACUUM INTO ?", path); err != nil {
+		return fmt.Errorf("copying %s: %w", db.path, err)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("copying %s: %w", db.path, err)
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("copying %s: %w", db.path, err)
+	}
+	return nil
+}

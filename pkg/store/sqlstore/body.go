@@ -154,6 +154,10 @@ func (s *Store) removeFiles(ctx context.Context, files []blob.Digest) {
 	}
 	s.naming.Lock()
 	defer s.naming.Unlock()
+	if s.backups > 0 {
+		s.doomed = append(s.doomed, files...)
+		return
+	}
 	for _, d := range files {
 		known, err := s.named(ctx, d)
 		if err == nil && !known {

@@ -66,9 +66,9 @@ type change struct {
 	row  row   // as it is to be
 	old  row   // as it is in the database
 	ops  []op
-	// dead: the mailbox was deleted.
-	dead  bool
-	write int // the last that touched it
+	// dead: the mailbox was deleted. reload: memory has to read it again.
+	dead, reload bool
+	write        int // the last that touched it
 }
 
 type before struct {
@@ -242,7 +242,7 @@ func (g *group) settled(committed bool) {
 		return
 	}
 	for _, c := range g.order {
-		if c.dead {
+		if c.dead || c.reload {
 			g.s.boxes.drop(c.box)
 		} else {
 			g.s.boxes.size.Add(c.box.publish(c.row, c.ops))

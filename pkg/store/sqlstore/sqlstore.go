@@ -67,6 +67,9 @@ type Store struct {
 	// until the commit that names it, and for writing while files that nothing
 	// names are removed.
 	naming sync.RWMutex
+	// backups run, and doomed is what they keep from being removed; both under naming.
+	backups int
+	doomed  []blob.Digest
 
 	group *group
 	boxes boxes

@@ -32,7 +32,8 @@ func (s *Store) tidyLoop(ctx context.Context) {
 	ticker := time.NewTicker(tidyEvery)
 	defer ticker.Stop()
 	for {
-		log("removed messages", s.purge(ctx, s.o.Now().Add(-s.o.Keep)))
+		_, err := s.purge(ctx, s.o.Now().Add(-s.o.Keep))
+		log("removed messages", err)
 		log("traces", s.forgetTraces(ctx, s.o.Now().Add(-forgetAfter)))
 		log("expunge log", s.pruneExpunged(ctx))
 		select {
@@ -71,7 +72,7 @@ func (s *Store) sweep(ctx context.Context) error {
 }
 
 // purge frees what was removed before a time, and what is not to be had again.
-func (s *Store) purge(ctx context.Context, until time.Time) error {
+func (s *Store) purge(ctx context.Context, until time.Time) (n int, err error) {
 	for {
 		var ids, bodies []int64
 		var files []blob.Digest
@@ -94,8 +95,9 @@ func (s *Store) purge(ctx context.Context, until time.Time) error {
 			return err
 		})
 		if err != nil || len(ids) == 0 {
-			return err
+			return n, err
 		}
+		n += len(ids)
 		s.removeFiles(ctx, files)
 	}
 }

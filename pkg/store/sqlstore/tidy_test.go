@@ -69,7 +69,7 @@ func TestPurgeFreesWhatWasRemovedLongAgo(t *testing.T) {
 	}
 	purge := func(until time.Time, bodies, outlines, left int) {
 		t.Helper()
-		if err := s.purge(t.Context(), until); err != nil {
+		if _, err := s.purge(t.Context(), until); err != nil {
 			t.Fatal(err)
 		}
 		if b, o, f := number(t, s, "SELECT count(*) FROM body"), number(t, s, "SELECT count(*) FROM outline"), files(t, s); b != bodies || o != outlines || f != left {
