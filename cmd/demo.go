@@ -83,7 +83,8 @@ func runDemo(ctx context.Context, data string, out io.Writer) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	err = daemon.Run(ctx, daemon.Options{Config: c, Log: newLog(c.Log, os.Stderr), Ready: func(addresses map[string]string) {
+	log, _ := newLog(c.Log, os.Stderr)
+	err = daemon.Run(ctx, daemon.Options{Config: c, Log: log, Ready: func(addresses map[string]string) {
 		fresh, err := demoPeople(ctx, c)
 		if err != nil {
 			cancel(fmt.Errorf("making the demonstration's users: %w", err))

@@ -51,37 +51,47 @@ func runServe(ctx context.Context, o serveOptions, out io.Writer) error {
 	if o.demo {
 		return runDemo(ctx, o.data, out)
 	}
-	cfg, err := o.config.load()
+	cfg, err := o.load()
 	if err != nil {
 		return err
 	}
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGHUP)
+	defer signal.Stop(signals)
+	log, level := newLog(cfg.Log, os.Stderr)
+	return daemon.Run(ctx, daemon.Options{Config: cfg, Log: log, Reload: daemon.Reload{Signals: signals, Load: o.load, Level: level},
+		Ready: func(addresses map[string]string) { printAddresses(out, addresses) }})
+}
+
+// load reads the file, and puts the flags over it.
+func (o serveOptions) load() (config.Config, error) {
+	cfg, err := o.config.load()
+	if err != nil {
+		return cfg, err
+	}
 	if o.roles != "" {
 		if cfg.Roles, err = config.ParseRoles(o.roles); err != nil {
-			return usageError{err}
+			return cfg, usageError{err}
 		}
 		if err := cfg.Validate(); err != nil {
-			return err
+			return cfg, err
 		}
 	}
 	if o.data != "" {
 		cfg.Data = o.data
 	}
-	reload := make(chan os.Signal, 1)
-	signal.Notify(reload, syscall.SIGHUP)
-	defer signal.Stop(reload)
-	return daemon.Run(ctx, daemon.Options{Config: cfg, Log: newLog(cfg.Log, os.Stderr), Reload: reload, Ready: func(addresses map[string]string) {
-		printAddresses(out, addresses)
-	}})
+	return cfg, nil
 }
 
-func newLog(c config.Log, w io.Writer) *slog.Logger {
-	var level slog.Level
+// newLog returns the log, and its level, which can be changed.
+func newLog(c config.Log, w io.Writer) (*slog.Logger, *slog.LevelVar) {
+	level := new(slog.LevelVar)
 	_ = level.UnmarshalText([]byte(c.Level)) // was validated
 	o := &slog.HandlerOptions{Level: level}
 	if c.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, o))
+		return slog.New(slog.NewJSONHandler(w, o)), level
 	}
-	return slog.New(slog.NewTextHandler(w, o))
+	return slog.New(slog.NewTextHandler(w, o)), level
 }
 
 func printAddresses(out io.Writer, addresses map[string]string) {

@@ -28,8 +28,8 @@ type Options struct {
 	// Ready is called once, when every listener is open and every role serves,
 	// with the addresses by name ("imap", "submission", ...; the first of each).
 	Ready func(addresses map[string]string)
-	// Reload makes Run read the certificate again each time something comes; nil: never.
-	Reload <-chan os.Signal
+	// Reload tells of a changed configuration; its zero value never does.
+	Reload Reload
 }
 
 // Run runs the configured roles until ctx ends, and then drains them: it
@@ -70,6 +70,7 @@ type daemon struct {
 	// store, mta, mmp.
 	stages    []stage
 	closers   []func() error
+	probes    []probe
 	addresses map[string]string
 }
 
@@ -142,7 +143,7 @@ func (d *daemon) serve(ctx context.Context, o Options, fatal <-chan error) error
 }
 
 // wait returns when the daemon is to stop, with what made it.
-func (d *daemon) wait(ctx context.Context, reload <-chan os.Signal, failed, fatal <-chan error) error {
+func (d *daemon) wait(ctx context.Context, reload Reload, failed, fatal <-chan error) error {
 	for {
 		select {
 		case <-ctx.Done():
@@ -151,15 +152,8 @@ func (d *daemon) wait(ctx context.Context, reload <-chan os.Signal, failed, fata
 			return err
 		case err := <-fatal:
 			return err
-		case <-reload:
-			if d.certificate == nil {
-				continue
-			}
-			if err := d.certificate.Reload(); err != nil {
-				d.log.Error("reload failed", "err", err)
-				continue
-			}
-			d.log.Info("certificate reloaded")
+		case <-reload.Signals:
+			d.reload(reload)
 		}
 	}
 }

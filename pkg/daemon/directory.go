@@ -37,6 +37,7 @@ func (d *daemon) tree(ctx context.Context) (directory.Tree, error) {
 	if err := directory.NewProvisioner(dir, directory.ViewOptions{Base: base}).EnsureBase(ctx); err != nil {
 		return nil, fmt.Errorf("making the suffix %s: %w", base, err)
 	}
+	d.needsDirectory(config.RoleDirectory, dir)
 	return dir, d.ldap(ctx, dir, base)
 }
 
@@ -139,5 +140,6 @@ func (d *daemon) directory(tree directory.Tree, role config.Role) (*observed, er
 	if err != nil {
 		return nil, fmt.Errorf("reading directory.suffix: %w", err)
 	}
+	d.needsDirectory(role, tree)
 	return &observed{View: directory.NewView(tree, o), role: string(role), metrics: d.metrics, log: d.log.With("role", string(role))}, nil
 }

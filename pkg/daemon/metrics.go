@@ -187,13 +187,13 @@ func (o *observed) SCRAM(ctx context.Context, login string) (u directory.User, s
 	return o.View.SCRAM(ctx, login)
 }
 
-// adminDoor serves /metrics, /healthz and /readyz.
+// adminDoor serves /metrics, /healthz (what runs in this process) and /readyz (and
+// what it needs elsewhere).
 func (d *daemon) adminDoor() door {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(d.metrics.registry, promhttp.HandlerOpts{}))
-	ok := func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) }
-	mux.HandleFunc("GET /healthz", ok)
-	mux.HandleFunc("GET /readyz", ok) // the listener is opened with all others, and served after them
+	mux.HandleFunc("GET /healthz", d.health(true))
+	mux.HandleFunc("GET /readyz", d.health(false))
 	if d.cfg.Admin.Pprof {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

@@ -186,6 +186,10 @@ func (d *daemon) mta(ctx context.Context, tree directory.Tree, st *storeRole) er
 		return err
 	}
 	d.closers = append(d.closers, q.Close)
+	d.needs(config.RoleMTA, "queue", true, func(ctx context.Context) error {
+		_, err := q.Counts(ctx)
+		return err
+	})
 	if actions, err = d.actions(ctx, q, dir, key); err != nil {
 		return err
 	}

@@ -49,6 +49,7 @@ func (d *daemon) store(ctx context.Context, tree directory.Tree) (*storeRole, er
 		return nil, err
 	}
 	d.closers = append(d.closers, engine.Close)
+	d.needs(config.RoleStore, "database", true, engine.Ping)
 	quota := store.Quota{Bytes: int64(c.Quota.Bytes), Messages: c.Quota.Messages}
 	r := &storeRole{
 		imap: imapserver.New(imapserver.Options{Store: engine, Directory: dir, Quota: quota,

@@ -15,7 +15,7 @@ const (
 
 // build makes every role and opens every listener, in the order in which they start.
 func (d *daemon) build(ctx context.Context) error {
-	admin := stage{role: "admin"}
+	admin := stage{role: "admin", tasks: []func(context.Context) error{d.watchdog}}
 	if err := d.open(ctx, &admin, d.adminDoor()); err != nil {
 		return err
 	}
