@@ -119,8 +119,8 @@ assert m.stat()[0] == 1
 assert b"Subject: one" in m.retr(1)[1] and m.retr(1)[1].count(b"..") == 30000
 m.quit()`)
 		peertest.Client(t, "", peertest.Program(t, "python3", "python3"), script, w.cert, port(w.pop3s), bob)
-		if want := "pop3-login: Info: Login: user=<bob@example.test>"; strings.Count(d.Log(), want) != 1 || strings.Count(d.Log(), "pop3-login: Info: ") != 2 {
-			t.Error("Dovecot saw more than the start's probe and one login by POP3")
+		if want := "pop3-login: Info: Login: user=<bob@example.test>"; strings.Count(d.Log(), want) != 1 || strings.Contains(d.Log(), "auth failed") {
+			t.Error("Dovecot saw another than one login by POP3")
 		}
 	})
 	t.Run("a recipient that it does not know", func(t *testing.T) {

@@ -17,7 +17,7 @@ import (
 // and of the commands.
 func TestPeerSlapd(t *testing.T) {
 	w := newWhole(t)
-	s := peertest.StartSlapd(t, peertest.SlapdOptions{Suffix: "o=mail", Password: "of-the-admin", Schema: []string{"../pkg/directory/mailsrv.schema"},
+	s := peertest.StartSlapd(t, peertest.SlapdOptions{Suffix: "o=mail", Password: "of-the-admin", Schema: []string{"../pkg/schema/mailsrv.schema"},
 		LDIF: "dn: o=mail\nobjectClass: organization\no: mail\n"})
 	w.start("store, mta, mmp", map[string]string{"directory": fmt.Sprintf("url: [%q], starttls: true, ca: %s, bind_dn: \"cn=admin,o=mail\", bind_password_file: %s",
 		s.URL, s.CA, w.file("admin.secret", "of-the-admin\n"))})
