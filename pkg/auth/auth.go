@@ -8,6 +8,7 @@ package auth
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net/netip"
 
@@ -46,6 +47,9 @@ type Client struct {
 	Service directory.Service
 	// Domain completes a login without one; empty: the directory's default.
 	Domain string
+	// Session is the TLS of this connection, for channel binding and client
+	// certificates; nil: there is none.
+	Session *tls.ConnectionState
 }
 
 // Private reports whether a password may cross the connection: TLS, or

@@ -1,8 +1,8 @@
 package auth
 
 import (
-	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
@@ -37,6 +37,9 @@ type Options struct {
 	Proxies   []Proxy
 	// Separators are characters that stand for @ in a login without one.
 	Separators string
+	// NoSCRAM keeps SCRAM back, for a directory that has no secrets of it: a
+	// client would choose it and not fall back.
+	NoSCRAM bool
 	// Replay obeys domains whose stores verify passwords themselves: for MMPs
 	// alone. Else all passwords are verified here.
 	Replay bool
@@ -52,6 +55,9 @@ type Options struct {
 type Logins struct {
 	o        Options
 	throttle *throttle
+	scram    directory.SCRAMSecrets // nil: the directory has none
+	nonce    func() string
+	salt     [32]byte // of the secrets of people who do not exist
 }
 
 var _ Authenticator = (*Logins)(nil)
@@ -67,7 +73,12 @@ func New(o Options) *Logins {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Logins{o: o, throttle: newThrottle(o.Now)}
+	l := &Logins{o: o, throttle: newThrottle(o.Now), nonce: rand.Text}
+	if !o.NoSCRAM {
+		l.scram, _ = o.Directory.(directory.SCRAMSecrets)
+	}
+	_, _ = rand.Read(l.salt[:]) // never fails since Go 1.24
+	return l
 }
 
 // Login implements Authenticator.
@@ -77,7 +88,41 @@ func (l *Logins) Login(ctx context.Context, c Client, login, password string) (I
 
 // login verifies authcid and password, and lets a trusted proxy act for authzid.
 func (l *Logins) login(ctx context.Context, c Client, mechanism, authzid, authcid, password string) (Identity, error) {
-	id, err := l.verify(ctx, c, mechanism, authzid, authcid, password)
+	authzid, authcid = l.qualified(c, authzid), l.qualified(c, authcid)
+	return l.judge(ctx, c, mechanism, authcid, func(id *Identity) error {
+		if len(authzid) > maxLogin || len(password) > maxPassword || !utf8.ValidString(authzid) {
+			return ErrBadCredentials
+		}
+		p, trusted := l.proxy(authcid, c.hop())
+		switch {
+		case authzid == "" || authzid == authcid:
+			return l.password(ctx, id, authcid, password)
+		case !trusted:
+			return fmt.Errorf("%w: %q may not act for %q", ErrBadCredentials, authcid, authzid)
+		}
+		id.Login, id.Proxy = authzid, p.Name
+		// Digests first: the comparison tells not even the secret's length.
+		want, got := sha256.Sum256([]byte(p.Secret)), sha256.Sum256([]byte(password))
+		if subtle.ConstantTimeCompare(want[:], got[:]) != 1 || p.Secret == "" {
+			return ErrBadCredentials
+		}
+		return l.known(ctx, id, authzid)
+	})
+}
+
+// known is the user of a login that is proved already.
+func (l *Logins) known(ctx context.Context, id *Identity, login string) (err error) {
+	if id.User, err = l.o.Directory.User(ctx, login); errors.Is(err, directory.ErrNotFound) {
+		return fmt.Errorf("%w: %w", ErrBadCredentials, err)
+	}
+	return err
+}
+
+// judge decides on a login: prove says who it is, and every mechanism is under
+// the same throttle and the same rules about accounts. It logs and counts.
+func (l *Logins) judge(ctx context.Context, c Client, mechanism, authcid string, prove func(*Identity) error) (Identity, error) {
+	id := Identity{Login: authcid, Mechanism: mechanism}
+	err := l.verify(ctx, c, &id, authcid, prove)
 	outcome := "ok"
 	switch {
 	case errors.Is(err, ErrUnavailable):
@@ -97,80 +142,50 @@ func (l *Logins) login(ctx context.Context, c Client, mechanism, authzid, authci
 	return id, nil
 }
 
-func (l *Logins) verify(ctx context.Context, c Client, mechanism, authzid, authcid, password string) (Identity, error) {
-	if !c.Private() {
-		return Identity{}, fmt.Errorf("%w without TLS", ErrMechanism)
-	}
-	if authcid == "" || len(authcid) > maxLogin || len(authzid) > maxLogin || len(password) > maxPassword ||
-		!utf8.ValidString(authcid) || !utf8.ValidString(authzid) {
-		return Identity{}, ErrBadCredentials
-	}
-	authzid, authcid = l.qualified(c, authzid), l.qualified(c, authcid)
+func (l *Logins) verify(ctx context.Context, c Client, id *Identity, authcid string, prove func(*Identity) error) error {
 	addr := c.Addr.Addr().Unmap()
 	free := l.unthrottled(addr, c.hop(), authcid)
-	if !free {
-		if err := l.throttle.check(addr); err != nil {
-			return Identity{}, err
-		}
+	err := l.admit(c, authcid, free)
+	if err != nil {
+		return err
 	}
-	id := Identity{Login: authcid, Mechanism: mechanism}
-	var err error
-	if p, ok := l.proxy(authcid, c.hop()); ok && authzid != "" && authzid != authcid {
-		id.Login, id.Proxy = authzid, p.Name
-		// Digests first: the comparison tells not even the secret's length.
-		want, got := sha256.Sum256([]byte(p.Secret)), sha256.Sum256([]byte(password))
-		if subtle.ConstantTimeCompare(want[:], got[:]) != 1 || p.Secret == "" {
-			err = ErrBadCredentials
-		} else if id.User, err = l.o.Directory.User(ctx, authzid); errors.Is(err, directory.ErrNotFound) {
-			err = fmt.Errorf("%w: %w", ErrBadCredentials, err)
-		}
-	} else if authzid != "" && authzid != authcid {
-		err = fmt.Errorf("%w: %q may not act for %q", ErrBadCredentials, authcid, authzid)
-	} else {
-		err = l.password(ctx, &id, authcid, password)
-	}
-	if errors.Is(err, ErrBadCredentials) {
+	if err = prove(id); errors.Is(err, ErrBadCredentials) {
 		if !free {
 			l.throttle.failed(ctx, addr, authcid)
 		}
-		return Identity{}, err
+		return err
 	}
 	if err != nil {
 		if !errors.Is(err, ErrUnavailable) {
 			err = fmt.Errorf("%w: %w", ErrUnavailable, err) // ambiguous entries and the like: nobody's wrong password
 		}
-		return Identity{}, err
+		return err
 	}
 	if !id.User.Status.MayLogin() {
-		return Identity{}, fmt.Errorf("%w: status of %s is %s", ErrRefused, id.User.DN, id.User.Status)
+		return fmt.Errorf("%w: status of %s is %s", ErrRefused, id.User.DN, id.User.Status)
 	}
 	if c.Service != "" && !id.User.Allows(c.Service, addr) {
-		return Identity{}, fmt.Errorf("%w: %s has no access to %s from %s", ErrRefused, id.User.DN, c.Service, addr)
+		return fmt.Errorf("%w: %s has no access to %s from %s", ErrRefused, id.User.DN, c.Service, addr)
 	}
-	if id.Replay != "" {
-		id.Refused = func(ctx context.Context) {
-			if !free {
-				l.throttle.failed(ctx, addr, authcid)
-			}
-		}
-		return id, nil
+	if id.Replay == "" {
+		l.throttle.succeeded(authcid)
+	} else if !free {
+		id.Refused = func(ctx context.Context) { l.throttle.failed(ctx, addr, authcid) }
 	}
-	l.throttle.succeeded(authcid)
-	return id, nil
+	return nil
 }
 
-// password verifies a user's own password, or leaves that to the user's store.
-func (l *Logins) password(ctx context.Context, id *Identity, login, password string) (err error) {
-	if l.o.Replay && password != "" {
-		if id.User, err = l.o.Directory.User(ctx, login); err == nil && id.User.Replay.Password {
-			id.Replay = password
-			return nil
-		} else if err != nil && !errors.Is(err, directory.ErrNotFound) {
-			return err
-		}
+// admit refuses before anything is asked of the directory.
+func (l *Logins) admit(c Client, authcid string, free bool) error {
+	switch {
+	case !c.Private():
+		return fmt.Errorf("%w without TLS", ErrMechanism)
+	case authcid == "" || len(authcid) > maxLogin || !utf8.ValidString(authcid):
+		return ErrBadCredentials
+	case free:
+		return nil
 	}
-	id.User, err = l.o.Directory.Verify(ctx, login, password)
-	return err
+	return l.throttle.check(c.Addr.Addr().Unmap())
 }
 
 // qualified is login with an @ for another separator, or with the domain of
@@ -220,7 +235,17 @@ func (l *Logins) Mechanisms(c Client) []string {
 	if !c.Private() {
 		return nil
 	}
-	return []string{"PLAIN", "LOGIN"}
+	var list []string
+	if l.scram != nil {
+		if c.channelBinding("tls-exporter") != nil {
+			list = append(list, scramPlus)
+		}
+		list = append(list, scramName)
+	}
+	if len(c.certified()) > 0 {
+		list = append(list, "EXTERNAL")
+	}
+	return append(list, "PLAIN", "LOGIN")
 }
 
 // Start implements Authenticator.
@@ -228,63 +253,13 @@ func (l *Logins) Start(mechanism string, c Client) (Exchange, error) {
 	if !slices.Contains(l.Mechanisms(c), mechanism) {
 		return nil, fmt.Errorf("%w: %.20q", ErrMechanism, mechanism)
 	}
-	if mechanism == "LOGIN" {
+	switch mechanism {
+	case scramName, scramPlus:
+		return &scramExchange{l: l, c: c, mechanism: mechanism}, nil
+	case "EXTERNAL":
+		return &externalExchange{l: l, c: c}, nil
+	case "LOGIN":
 		return &loginExchange{l: l, c: c}, nil
 	}
 	return &plainExchange{l: l, c: c}, nil
 }
-
-// plainExchange is PLAIN (RFC 4616): authzid NUL authcid NUL password.
-type plainExchange struct {
-	l  *Logins
-	c  Client
-	id Identity
-}
-
-// Next implements Exchange.
-func (e *plainExchange) Next(ctx context.Context, response []byte) ([]byte, bool, error) {
-	if response == nil {
-		return []byte{}, false, nil
-	}
-	parts := bytes.Split(response, []byte{0})
-	if len(parts) != 3 || len(parts[1]) == 0 {
-		e.l.o.Observe("PLAIN", "malformed")
-		return nil, false, fmt.Errorf("%w: PLAIN", ErrMalformed)
-	}
-	var err error
-	e.id, err = e.l.login(ctx, e.c, "PLAIN", string(parts[0]), string(parts[1]), string(parts[2]))
-	return nil, err == nil, err
-}
-
-// Identity implements Exchange.
-func (e *plainExchange) Identity() Identity { return e.id }
-
-// loginExchange is LOGIN, as draft-murchison-sasl-login describes it.
-type loginExchange struct {
-	l    *Logins
-	c    Client
-	name []byte
-	step int
-	id   Identity
-}
-
-// Next implements Exchange.
-func (e *loginExchange) Next(ctx context.Context, response []byte) ([]byte, bool, error) {
-	if response == nil && e.step == 0 {
-		return []byte("Username:"), false, nil
-	}
-	if e.step++; e.step == 1 {
-		e.name = bytes.Clone(response)
-		return []byte("Password:"), false, nil
-	}
-	if bytes.IndexByte(response, 0) >= 0 || bytes.IndexByte(e.name, 0) >= 0 {
-		e.l.o.Observe("LOGIN", "malformed")
-		return nil, false, fmt.Errorf("%w: LOGIN", ErrMalformed)
-	}
-	var err error
-	e.id, err = e.l.login(ctx, e.c, "LOGIN", "", string(e.name), string(response))
-	return nil, err == nil, err
-}
-
-// Identity implements Exchange.
-func (e *loginExchange) Identity() Identity { return e.id }

@@ -69,6 +69,8 @@ type Log struct {
 type TLS struct {
 	Cert string `yaml:"cert"`
 	Key  string `yaml:"key"`
+	// ClientCA signs certificates of people, who log in by EXTERNAL.
+	ClientCA string `yaml:"client_ca"`
 }
 
 // Admin is the listener for metrics and health.

@@ -23,7 +23,7 @@ func TestExampleIsDefault(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Default()
-	want.TLS, want.Hostname = TLS{"/c", "/k"}, got.Hostname
+	want.TLS, want.Hostname = TLS{Cert: "/c", Key: "/k"}, got.Hostname
 	if d := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); d != "" {
 		t.Error("the example differs from the defaults:", d)
 	}

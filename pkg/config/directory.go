@@ -17,6 +17,7 @@ type Directory struct {
 	CA                string          `yaml:"ca"`
 	Timeout           Duration        `yaml:"timeout"`
 	Pool              int             `yaml:"pool"`
+	SCRAM             bool            `yaml:"scram"`
 }
 
 // DirectoryListen holds the listeners of the LDAP server.
@@ -38,5 +39,6 @@ func defaultDirectory() Directory {
 		AdminDN: "cn=admin,o=mail",
 		Timeout: Duration(5 * time.Second),
 		Pool:    8,
+		SCRAM:   true,
 	}
 }

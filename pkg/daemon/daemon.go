@@ -6,6 +6,7 @@ package daemon
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -47,6 +48,12 @@ func Run(ctx context.Context, o Options) error {
 			return err
 		}
 	}
+	if d.cfg.TLS.ClientCA != "" {
+		var err error
+		if d.clientCAs, err = certificates(d.cfg.TLS.ClientCA); err != nil {
+			return err
+		}
+	}
 	fatal := make(chan error, 1)
 	d.onFatal = func(err error) {
 		select {
@@ -65,6 +72,7 @@ type daemon struct {
 	log         *slog.Logger
 	metrics     *metrics
 	certificate *listen.Certificate
+	clientCAs   *x509.CertPool // nil: people have no certificates
 	onFatal     func(error)
 	// stages run from first to last and stop from last to first: directory,
 	// store, mta, mmp.

@@ -34,8 +34,8 @@ func (d *daemon) mmp(ctx context.Context, tree directory.Tree, st *storeRole) er
 		return err
 	}
 	o := imapfront.Options{FrontOptions: mmp.FrontOptions{
-		Authenticator: auth.New(auth.Options{Directory: dir, Separators: c.LoginSeparators, Replay: c.Replay, Log: log, Observe: d.metrics.login("mmp")}),
-		TLS:           d.tls(), Hostname: d.cfg.Hostname, Domain: d.defaultDomain, Log: log,
+		Authenticator: auth.New(auth.Options{Directory: dir, NoSCRAM: !d.cfg.Directory.SCRAM, Separators: c.LoginSeparators, Replay: c.Replay, Log: log, Observe: d.metrics.login("mmp")}),
+		TLS:           d.userTLS(), Hostname: d.cfg.Hostname, Domain: d.defaultDomain, Log: log,
 	}}
 	p := pop3front.Options{FrontOptions: o.FrontOptions}
 	if st == nil {
@@ -52,9 +52,9 @@ func (d *daemon) mmp(ctx context.Context, tree directory.Tree, st *storeRole) er
 	}
 	for _, x := range []door{
 		{name: "imap", listen: c.IMAP.Listen, serve: imap.ServeConn},
-		{name: "imaps", listen: c.IMAP.ListenTLS, options: listen.Options{TLS: d.tls("imap")}, serve: imap.ServeConn},
+		{name: "imaps", listen: c.IMAP.ListenTLS, options: listen.Options{TLS: d.userTLS("imap")}, serve: imap.ServeConn},
 		{name: "pop3", listen: c.POP3.Listen, serve: pop3.ServeConn},
-		{name: "pop3s", listen: c.POP3.ListenTLS, options: listen.Options{TLS: d.tls("pop3")}, serve: pop3.ServeConn},
+		{name: "pop3s", listen: c.POP3.ListenTLS, options: listen.Options{TLS: d.userTLS("pop3")}, serve: pop3.ServeConn},
 	} {
 		x.options.PerIP, x.options.Total = mailboxPerIP, perDoor
 		if err := d.open(ctx, &s, x); err != nil {

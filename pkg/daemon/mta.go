@@ -212,8 +212,8 @@ func (d *daemon) mta(ctx context.Context, tree directory.Tree, st *storeRole) er
 	})
 	o := smtpserver.Options{Intake: agent, TLS: d.tls(), Hostname: d.cfg.Hostname, MaxSize: int64(c.MaxMessage), MaxRecipients: c.MaxRecipients, SpoolDir: spool, DSN: true, Log: log}
 	mx := smtpserver.New(o)
-	o.Submission = true
-	o.Authenticator = auth.New(auth.Options{Directory: dir, Log: log, Observe: d.metrics.login("mta")})
+	o.Submission, o.TLS = true, d.userTLS()
+	o.Authenticator = auth.New(auth.Options{Directory: dir, NoSCRAM: !d.cfg.Directory.SCRAM, Log: log, Observe: d.metrics.login("mta")})
 	submission := smtpserver.New(o)
 	s := stage{role: config.RoleMTA, tasks: []func(context.Context) error{q.Serve}}
 	if err := d.control(ctx, &s, d.queueCommands(q)); err != nil {
@@ -222,7 +222,7 @@ func (d *daemon) mta(ctx context.Context, tree directory.Tree, st *storeRole) er
 	for _, x := range []door{
 		{name: "smtp", listen: c.SMTP.Listen, serve: mx.ServeConn},
 		{name: "submission", listen: c.Submission.Listen, serve: submission.ServeConn},
-		{name: "submissions", listen: c.Submissions.Listen, options: listen.Options{TLS: d.tls()}, serve: submission.ServeConn},
+		{name: "submissions", listen: c.Submissions.Listen, options: listen.Options{TLS: d.userTLS()}, serve: submission.ServeConn},
 	} {
 		x.options.PerIP, x.options.Total = smtpPerIP, perDoor
 		if err := d.open(ctx, &s, x); err != nil {

@@ -17,21 +17,37 @@ func (d *daemon) tls(protocols ...string) *tls.Config {
 	return d.certificate.Config(protocols...)
 }
 
+// userTLS is tls for the doors of people, who may show a certificate.
+func (d *daemon) userTLS(protocols ...string) *tls.Config {
+	c := d.tls(protocols...)
+	if c != nil && d.clientCAs != nil {
+		c.ClientAuth, c.ClientCAs = tls.VerifyClientCertIfGiven, d.clientCAs
+	}
+	return c
+}
+
+// certificates reads the certificates of a PEM file.
+func certificates(path string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading CA: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("reading CA: no certificate in %s", path)
+	}
+	return pool, nil
+}
+
 // clientTLS trusts the CA in a PEM file, or the system's.
 func clientTLS(ca, name string) (*tls.Config, error) {
 	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: name}
 	if ca == "" {
 		return c, nil
 	}
-	pem, err := os.ReadFile(ca)
-	if err != nil {
-		return nil, fmt.Errorf("reading CA: %w", err)
-	}
-	c.RootCAs = x509.NewCertPool()
-	if !c.RootCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("reading CA: no certificate in %s", ca)
-	}
-	return c, nil
+	var err error
+	c.RootCAs, err = certificates(ca)
+	return c, err
 }
 
 // secret reads a password file, which nobody else may read.

@@ -164,6 +164,8 @@ func (v *Visitor) handshake(ctx context.Context, conn *tls.Conn) error {
 		return fmt.Errorf("tls handshake: %w", err)
 	}
 	v.Client.TLS, v.Encrypted = true, true
+	state := conn.ConnectionState()
+	v.Client.Session = &state
 	return nil
 }
 
@@ -223,6 +225,7 @@ func (v *Visitor) HandOver(ctx context.Context, id auth.Identity, h Handover) er
 	v.handedOver = true
 	h.Conn, h.ReadAhead = v.Conn.Detach()
 	h.Protocol, h.Identity, h.Client, h.Hops, h.Trace, h.Log = v.protocol, id, v.Client, v.Hops, v.Trace, log
+	h.Client.Session = nil // served its purpose
 	err = backend.Attach(ctx, &h)
 	if refused := (*RefusedError)(nil); errors.As(err, &refused) {
 		v.handedOver = false

@@ -23,7 +23,7 @@ var _ smtpwire.Handler = (*client)(nil)
 // Secured implements smtpwire.Handler.
 func (c *client) Secured(state tls.ConnectionState) {
 	c.session.TLS = &state
-	c.session.Client.TLS = true
+	c.session.Client.TLS, c.session.Client.Session = true, &state
 	c.session.Helo, c.session.ESMTP, c.session.Identity = "", false, nil
 }
 
