@@ -77,15 +77,9 @@ func (d *daemon) remotes() (mta.Remotes, error) {
 		return nil, err
 	}
 	o.Policies = policies
-	direct := d.metrics.deliverer("remote", smtpclient.New(o))
-	return func(host string) mail.Deliverer {
-		if host == "" {
-			return direct
-		}
-		relay := o
-		relay.SmartHost = &smtpclient.SmartHost{Addr: host, TLS: smtpclient.Opportunistic}
-		return smtpclient.New(relay)
-	}, nil
+	client := smtpclient.New(o)
+	d.closers = append(d.closers, client.Close)
+	return func(host string) mail.Deliverer { return d.metrics.deliverer("remote", client.Via(host)) }, nil
 }
 
 // tlsPolicies are what other domains demand; a signed DNS counts before an

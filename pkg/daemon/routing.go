@@ -130,7 +130,9 @@ func (d *daemon) transports() (mta.Transports, error) {
 				return nil, err
 			}
 		}
-		ways[t.Name] = d.metrics.deliverer("transport", smtpclient.New(o))
+		c := smtpclient.New(o)
+		d.closers = append(d.closers, c.Close)
+		ways[t.Name] = d.metrics.deliverer("transport", c)
 	}
 	return func(name string) mail.Deliverer { return ways[name] }, nil
 }

@@ -37,7 +37,7 @@ func FuzzHost(f *testing.F) {
 		}
 		second := time.Second
 		o.Timeouts = smtpclient.Timeouts{Connect: second, Command: second, Data: second, Block: second, Final: second}
-		errs := smtpclient.New(o).Deliver(t.Context(), envelope(t, "s@us.example", "a@far.test", "b@far.test"), mail.Bytes(letter))
+		errs := once(o, t.Context(), envelope(t, "s@us.example", "a@far.test", "b@far.test"), mail.Bytes(letter))
 		if len(errs) != 2 {
 			t.Fatalf("%d outcomes for 2 recipients", len(errs))
 		}

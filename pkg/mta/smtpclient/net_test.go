@@ -123,6 +123,13 @@ func (w *world) options() smtpclient.Options {
 		Timeouts: smtpclient.Timeouts{Connect: 5 * time.Second, Command: 5 * time.Second, Data: 5 * time.Second, Block: 5 * time.Second, Final: 5 * time.Second}}
 }
 
+// once is a delivery by a client that is closed then.
+func once(o smtpclient.Options, ctx context.Context, env mail.Envelope, body mail.Body) []error {
+	c := smtpclient.New(o)
+	defer c.Close()
+	return c.Deliver(ctx, env, body)
+}
+
 func envelope(t testing.TB, from string, to ...string) mail.Envelope {
 	t.Helper()
 	env := mail.Envelope{Trace: mail.NewTraceID()}

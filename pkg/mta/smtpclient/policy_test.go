@@ -12,7 +12,6 @@ import (
 
 	"mailsrv/pkg/mail"
 	"mailsrv/pkg/mta"
-	"mailsrv/pkg/mta/smtpclient"
 )
 
 // policies answers by host: a *mta.Protection, an error, or nothing.
@@ -78,7 +77,7 @@ func TestPolicies(t *testing.T) {
 			})
 			o := w.options()
 			o.Policies = []mta.TLSPolicy{policies{}, policies{tt.host: tt.protection}}
-			errs := smtpclient.New(o).Deliver(t.Context(), envelope(t, "s@us.example", "a@far.test"), mail.Bytes(letter))
+			errs := once(o, t.Context(), envelope(t, "s@us.example", "a@far.test"), mail.Bytes(letter))
 			if diff := cmp.Diff([]string{tt.want}, replies(errs)); diff != "" {
 				t.Errorf("replies (-want +got):\n%s", diff)
 			}
@@ -100,7 +99,7 @@ func TestForbiddenHostIsPassedOver(t *testing.T) {
 	w.serve("198.51.100.1:25", chat(t, offer+"S: 220 go\n"+afterTLS+sending))
 	o := w.options()
 	o.Policies = []mta.TLSPolicy{policies{"evil.test": mail.TryLater(7, 10, "no", nil), "mx.far.test": &mta.Protection{By: "mta-sts"}}}
-	errs := smtpclient.New(o).Deliver(t.Context(), envelope(t, "s@us.example", "a@far.test"), mail.Bytes(letter))
+	errs := once(o, t.Context(), envelope(t, "s@us.example", "a@far.test"), mail.Bytes(letter))
 	if diff := cmp.Diff([]string{"ok"}, replies(errs)); diff != "" {
 		t.Error(diff)
 	}

@@ -53,7 +53,7 @@ func TestRoute(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.domain, func(t *testing.T) {
 			w.dials = nil
-			errs := smtpclient.New(w.options()).Deliver(t.Context(), envelope(t, "s@us.example", "a@"+tt.domain, "b@"+tt.domain), mail.Bytes("x"))
+			errs := once(w.options(), t.Context(), envelope(t, "s@us.example", "a@"+tt.domain, "b@"+tt.domain), mail.Bytes("x"))
 			if diff := cmp.Diff([]string{tt.want, tt.want}, replies(errs)); diff != "" {
 				t.Errorf("replies (-want +got):\n%s", diff)
 			}
@@ -73,7 +73,7 @@ func TestRouteShufflesEqualPreferences(t *testing.T) {
 	first := map[string]bool{}
 	for range 50 {
 		w.dials = nil
-		smtpclient.New(w.options()).Deliver(t.Context(), envelope(t, "", "a@far.test"), mail.Bytes("x"))
+		once(w.options(), t.Context(), envelope(t, "", "a@far.test"), mail.Bytes("x"))
 		if len(w.dials) != 3 || w.dials[0] != "198.51.100.1:25" {
 			t.Fatalf("dialled %v", w.dials)
 		}
@@ -109,7 +109,7 @@ func TestEndedContextIsTransient(t *testing.T) {
 		c.Read(make([]byte, 1)) // silent until the other side goes
 	})
 	go func() { <-started; cancel() }()
-	errs := smtpclient.New(w.options()).Deliver(ctx, envelope(t, "", "a@far.test"), mail.Bytes("x"))
+	errs := once(w.options(), ctx, envelope(t, "", "a@far.test"), mail.Bytes("x"))
 	if errs[0] == nil || mail.IsPermanent(errs[0]) {
 		t.Errorf("%v", errs)
 	}

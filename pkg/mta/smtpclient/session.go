@@ -25,8 +25,13 @@ type session struct {
 	ext  smtpwire.Extensions
 	tls  bool
 	stop func() bool // unties the connection from its context
-	// broken: nothing more can be said on the connection.
-	broken bool
+	// broken: nothing more can be said on the connection. begun: the host has
+	// judged the sender of the message in hand. clean: it took the last message.
+	broken, begun, clean bool
+
+	opened   time.Time
+	messages int
+	expiry   *time.Timer // while it is idle
 }
 
 // errHandshake: TLS did not come about, and the host may be asked once more
@@ -52,7 +57,7 @@ func (c *Client) start(ctx context.Context, h hop, mayTLS bool) (*session, error
 	if err != nil {
 		return nil, mail.TryLater(4, 1, "no connection to "+h.name, err)
 	}
-	s := &session{c: wire.NewConn(raw, smtpwire.ReadSize, nil), hop: h, o: &c.o}
+	s := &session{c: wire.NewConn(raw, smtpwire.ReadSize, nil), hop: h, o: &c.o, opened: time.Now()}
 	s.stop = context.AfterFunc(ctx, func() { s.c.Close() })
 	if err := s.begin(ctx, raw, mayTLS); err != nil {
 		s.close()
@@ -269,13 +274,13 @@ func (s *session) said(r smtpwire.Reply) *mail.Status {
 
 // close ends the session, politely if it still can be.
 func (s *session) close() {
-	if !s.broken && s.stop() {
+	s.stop()
+	if !s.broken {
 		s.c.WriteString("QUIT\r\n")
 		s.c.SetTimeouts(quitTimeout, quitTimeout)
 		s.c.SetReadDeadline(time.Now().Add(quitTimeout))
 		_, _ = smtpwire.ReadReply(s.c) // it makes no difference any more
 	}
-	s.stop()
 	s.c.Close()
 }
 

@@ -89,7 +89,7 @@ func TestDialogues(t *testing.T) {
 			if body == "" {
 				body = letter
 			}
-			errs := smtpclient.New(w.options()).Deliver(t.Context(), env, mail.Bytes(body))
+			errs := once(w.options(), t.Context(), env, mail.Bytes(body))
 			if diff := cmp.Diff(tt.want, replies(errs)); diff != "" {
 				t.Errorf("replies (-want +got):\n%s", diff)
 			}
@@ -114,7 +114,7 @@ func TestManyRecipientsAreSeveralTransactions(t *testing.T) {
 		want = append(want, "ok")
 	}
 	w := far(t, chat(t, dialogue+"C: QUIT\nS: 221 bye\n"))
-	errs := smtpclient.New(w.options()).Deliver(t.Context(), envelope(t, "s@us.example", to...), mail.Bytes(letter))
+	errs := once(w.options(), t.Context(), envelope(t, "s@us.example", to...), mail.Bytes(letter))
 	if diff := cmp.Diff(want, replies(errs)); diff != "" {
 		t.Errorf("replies (-want +got):\n%s", diff)
 	}
@@ -135,7 +135,7 @@ func TestNextHostIsTriedBeforeTheMessageWasSeen(t *testing.T) {
 			w.address("mx.far.test", "198.51.100.2")
 			w.serve("198.51.100.1:25", chat(t, bad))
 			w.serve("198.51.100.2:25", good)
-			errs := smtpclient.New(w.options()).Deliver(t.Context(), envelope(t, "s@us.example", "a@far.test"), mail.Bytes(letter))
+			errs := once(w.options(), t.Context(), envelope(t, "s@us.example", "a@far.test"), mail.Bytes(letter))
 			if errs[0] != nil {
 				t.Error(errs[0])
 			}
@@ -217,7 +217,7 @@ func TestEvilHosts(t *testing.T) {
 				body = mail.Bytes(strings.Repeat("0123456789\r\n", 4<<20/12*4))
 			}
 			begin := time.Now()
-			errs := smtpclient.New(o).Deliver(t.Context(), envelope(t, "s@us.example", "a@far.test"), body)
+			errs := once(o, t.Context(), envelope(t, "s@us.example", "a@far.test"), body)
 			if errs[0] == nil || mail.IsPermanent(errs[0]) {
 				t.Errorf("%v, want a transient failure", errs[0])
 			}
@@ -230,7 +230,7 @@ func TestEvilHosts(t *testing.T) {
 
 func TestUnreadableBodyIsTransient(t *testing.T) {
 	w := far(t, chat(t, hello+"S: 250 hi\nC: MAIL FROM:<s@us.example>\nS: 250 ok\nC: RCPT TO:<a@far.test>\nS: 250 ok\nC: DATA\nS: 354 go\n"))
-	errs := smtpclient.New(w.options()).Deliver(t.Context(), envelope(t, "s@us.example", "a@far.test"), torn{})
+	errs := once(w.options(), t.Context(), envelope(t, "s@us.example", "a@far.test"), torn{})
 	if errs[0] == nil || mail.IsPermanent(errs[0]) {
 		t.Errorf("%v, want a transient failure", errs[0])
 	}

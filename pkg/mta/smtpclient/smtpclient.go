@@ -83,9 +83,11 @@ type Timeouts struct {
 }
 
 // Client is a mail.Deliverer towards the Internet. It may be used from many
-// goroutines, holds nothing that needs closing, and keeps no connection.
+// goroutines, and keeps connections for the next message to the same host for
+// some seconds. The caller closes it.
 type Client struct {
-	o Options
+	o    Options
+	pool *pool
 	// relay is set for a smart host, and for a route given by name.
 	relay *SmartHost
 }
@@ -111,17 +113,23 @@ func New(o Options) *Client {
 	t.Block = cmp.Or(t.Block, 3*time.Minute)
 	t.Final = cmp.Or(t.Final, 10*time.Minute)
 	t.DNS = cmp.Or(t.DNS, 10*time.Second)
-	return &Client{o: o, relay: o.SmartHost}
+	return &Client{o: o, relay: o.SmartHost, pool: &pool{}}
 }
 
 // Via returns a Client that hands everything to one host (host or host:port,
 // else our port for an MX), with opportunistic TLS and whatever address it has;
-// an empty host returns c itself.
+// an empty host returns c itself. The two share their connections.
 func (c *Client) Via(host string) mail.Deliverer {
 	if host == "" {
 		return c
 	}
-	return &Client{o: c.o, relay: &SmartHost{Addr: withPort(host, c.o.Port), TLS: Opportunistic}}
+	return &Client{o: c.o, relay: &SmartHost{Addr: withPort(host, c.o.Port), TLS: Opportunistic}, pool: c.pool}
+}
+
+// Close ends the connections that wait for another message.
+func (c *Client) Close() error {
+	c.pool.close()
+	return nil
 }
 
 // perTransaction is how many recipients go into one transaction: as many as
@@ -171,6 +179,9 @@ func (c *Client) deliver(ctx context.Context, domain string, env mail.Envelope, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, longest(body.Size()))
 	defer cancel()
+	if errs := c.reuse(ctx, hops, env, body, needs); errs != nil {
+		return errs
+	}
 	for _, h := range hops {
 		var s *session
 		if s, err = c.open(ctx, h); err != nil {
@@ -181,10 +192,29 @@ func (c *Client) deliver(ctx context.Context, domain string, env mail.Envelope, 
 			continue
 		}
 		errs := s.deliver(env, body, needs)
-		s.close()
+		c.pool.put(s)
 		return errs
 	}
 	return mail.All(len(env.To), err)
+}
+
+// reuse hands the message over a connection that is still open; nil if there is
+// none, or the host closed it before it looked at the message.
+func (c *Client) reuse(ctx context.Context, hops []hop, env mail.Envelope, body mail.Body, utf8 bool) []error {
+	for _, h := range hops {
+		s := c.pool.take(ctx, h)
+		if s == nil {
+			continue
+		}
+		errs := s.deliver(env, body, utf8)
+		if s.broken && !s.begun {
+			s.close()
+			return nil
+		}
+		c.pool.put(s)
+		return errs
+	}
+	return nil
 }
 
 // longest bounds a whole delivery: a host that takes a byte now and then holds

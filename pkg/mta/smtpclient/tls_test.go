@@ -44,7 +44,7 @@ func TestOpportunisticTLS(t *testing.T) {
 			w := far(t, f)
 			w.domain("far.test", "other.far.test.") // a certificate of another name is good enough
 			w.address("other.far.test", "198.51.100.1")
-			if errs := smtpclient.New(w.options()).Deliver(t.Context(), envelope(t, "s@us.example", "a@far.test"), mail.Bytes(letter)); errs[0] != nil {
+			if errs := once(w.options(), t.Context(), envelope(t, "s@us.example", "a@far.test"), mail.Bytes(letter)); errs[0] != nil {
 				t.Error(errs[0])
 			}
 		})
@@ -85,7 +85,7 @@ func TestSmartHostNeedsTLS(t *testing.T) {
 			w.serve(tt.ip+":587", serve)
 			o := w.options()
 			o.SmartHost = &smtpclient.SmartHost{Addr: tt.addr, TLS: tt.tls, Username: "me", Password: "secret"}
-			errs := smtpclient.New(o).Deliver(t.Context(), envelope(t, "s@us.example", "a@far.test"), mail.Bytes(letter))
+			errs := once(o, t.Context(), envelope(t, "s@us.example", "a@far.test"), mail.Bytes(letter))
 			if diff := cmp.Diff([]string{tt.want}, replies(errs)); diff != "" {
 				t.Errorf("replies (-want +got):\n%s", diff)
 			}
@@ -127,7 +127,7 @@ func TestForeignServer(t *testing.T) {
 			env := envelope(t, "grün@us.example", "a@far.test", "no@far.test", "b@near.test")
 			env.Ret, env.To[0].Notify = "HDRS", "FAILURE"
 			body := strings.Repeat(letter, 3000)
-			errs := smtpclient.New(o).Deliver(t.Context(), env, mail.Bytes(body))
+			errs := once(o, t.Context(), env, mail.Bytes(body))
 			if diff := cmp.Diff([]string{"ok", "550 5.1.1 relay.test said: 550 nobody", "ok"}, replies(errs)); diff != "" {
 				t.Errorf("replies (-want +got):\n%s", diff)
 			}
@@ -198,7 +198,7 @@ func TestSilentHandshakeIsBounded(t *testing.T) {
 	o.SmartHost = &smtpclient.SmartHost{Addr: "relay.test:465", TLS: smtpclient.ImplicitTLS}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	if errs := smtpclient.New(o).Deliver(ctx, envelope(t, "", "a@far.test"), mail.Bytes(letter)); errs[0] == nil || mail.IsPermanent(errs[0]) || ctx.Err() != nil {
+	if errs := once(o, ctx, envelope(t, "", "a@far.test"), mail.Bytes(letter)); errs[0] == nil || mail.IsPermanent(errs[0]) || ctx.Err() != nil {
 		t.Error(errs[0])
 	}
 }

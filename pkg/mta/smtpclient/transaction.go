@@ -78,6 +78,7 @@ func (s *session) fits(size int64, utf8 bool) error {
 // transaction is MAIL, RCPT and DATA, in one flight where the host takes
 // PIPELINING (RFC 2920).
 func (s *session) transaction(env mail.Envelope, body mail.Body) []error {
+	s.clean = false
 	pipelining := s.ext.Has(smtpwire.ExtPipelining)
 	timeout := s.o.Timeouts.Command
 	s.c.SetOut(smtpwire.AppendMail(s.c.Out(), env, body.Size(), s.ext))
@@ -88,6 +89,7 @@ func (s *session) transaction(env mail.Envelope, body mail.Body) []error {
 		s.c.WriteString("DATA\r\n")
 	}
 	mailErr := s.judge("MAIL", timeout)
+	s.begun = s.begun || !s.broken
 	if mailErr != nil && (s.broken || !pipelining) {
 		s.reset()
 		return mail.All(len(env.To), mailErr)
@@ -169,6 +171,7 @@ func (s *session) data(body mail.Body, wanted bool) error {
 	}
 	switch {
 	case r.OK():
+		s.clean = true
 		return nil
 	case r.Code < 400:
 		return s.trouble("the final dot", s.said(r))
