@@ -1,6 +1,7 @@
 package imapserver
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -13,60 +14,217 @@ import (
 	"mailsrv/pkg/wire/imapwire"
 )
 
-// spoolMemory is how much of a message that is being appended is kept in
-// memory, in bytes.
-const spoolMemory = 64 << 10
+// spoolMemory is how much of the first message of an APPEND is kept in memory,
+// in bytes, half of it of the second and so on, and leastMemory of the rest.
+const (
+	spoolMemory = 64 << 10
+	leastMemory = 4 << 10
+)
 
-// maxFlags bounds the flags of one command.
-const maxFlags = 100
+const (
+	maxFlags    = 100 // of one message
+	maxMessages = 250 // of one APPEND (RFC 3502)
+	maxURL      = 8 << 10
+)
 
-// appendMessage is APPEND (RFC 3501 §6.3.11) with APPENDUID (RFC 4315). What
-// can be refused is refused before the client has sent the message.
-func (c *session) appendMessage(cmd *imapwire.Command) error {
-	l := cmd.Args
-	l.Space()
-	name := l.Mailbox()
-	l.Space()
-	var names []string
-	if l.Peek() == '(' {
-		names = l.FlagList()
-		l.Space()
-	}
-	date := time.Now()
-	if l.Peek() == '"' {
-		date = l.DateTime()
-		l.Space()
-	}
-	if err := l.End(); err != nil {
-		return bad(err)
-	}
-	message := cmd.Message
-	if message == nil {
-		return bad(errors.New("expected a message as a literal"))
-	}
-	flags, err := readFlags(names)
+// appendMessages is APPEND (RFC 3501 §6.3.11) with APPENDUID (RFC 4315), of
+// one or several messages (RFC 3502). What can be refused is refused before
+// the client has sent the message.
+func (c *session) appendMessages(cmd *imapwire.Command) error {
+	cmd.Args.Space()
+	name := cmd.Args.Mailbox()
+	box, err := c.appendTo(cmd, name)
 	if err != nil {
 		return err
+	}
+	a := c.newIncoming(cmd)
+	defer a.close()
+	var messages []store.Incoming
+	for len(messages) == 0 || !a.l.AtEnd() {
+		if len(messages) == maxMessages {
+			return no("LIMIT", "too many messages in one command")
+		}
+		in, err := a.message()
+		if err != nil {
+			return err
+		}
+		messages = append(messages, in)
+	}
+	if err := a.l.End(); err != nil {
+		return bad(err)
+	}
+	status, err := box.Status(c.ctx)
+	if err != nil {
+		return err
+	}
+	uids, err := box.AppendAll(c.ctx, messages, c.store.Quota)
+	if err != nil {
+		return appendError(box.Name(), err)
+	}
+	c.code = appendUID(c.code, status.UIDValidity, uids)
+	return nil
+}
+
+// appendTo opens the mailbox that an APPEND or REPLACE names.
+func (c *session) appendTo(cmd *imapwire.Command, name string) (store.Mailbox, error) {
+	if err := cmd.Args.Err(); err != nil {
+		return nil, bad(err)
 	}
 	box, err := c.store.Account.Open(c.ctx, name)
 	if errors.Is(err, store.ErrNoMailbox) {
-		return no("TRYCREATE", "no such mailbox")
+		return nil, no("TRYCREATE", "no such mailbox")
 	}
-	if err != nil {
-		return err
-	}
-	if err := c.admit(message.Size()); err != nil {
-		return err
-	}
-	return c.storeMessage(box, message, flags, date)
+	return box, err
 }
 
-// admit refuses a message by its size alone.
-func (c *session) admit(size int64) error {
-	switch {
-	case size == 0:
+func appendError(name string, err error) error {
+	if errors.Is(err, store.ErrNoMailbox) {
+		return no("TRYCREATE", "no such mailbox")
+	}
+	return fmt.Errorf("appending to %q: %w", name, err)
+}
+
+func appendUID(dst []byte, validity uint32, uids []store.UID) []byte {
+	dst = strconv.AppendUint(append(dst, "APPENDUID "...), uint64(validity), 10)
+	return imapwire.AppendNumSet(append(dst, ' '), uids)
+}
+
+// incoming reads the messages of an APPEND or REPLACE.
+type incoming struct {
+	c *session
+	// l is at what was read of the command; literal comes after it, unless it
+	// is nil.
+	l       *imapwire.Lexer
+	literal *imapwire.Message
+	spools  []*blob.Spool
+	size    int64
+}
+
+func (c *session) newIncoming(cmd *imapwire.Command) *incoming {
+	return &incoming{c: c, l: cmd.Args, literal: cmd.Message}
+}
+
+func (a *incoming) close() {
+	for _, s := range a.spools {
+		s.Close()
+	}
+}
+
+// message reads one message with what stands before it.
+func (a *incoming) message() (in store.Incoming, err error) {
+	var names []string
+	a.l.Space()
+	if a.l.Peek() == '(' {
+		names = a.l.FlagList()
+		a.l.Space()
+	}
+	in.InternalDate = time.Now()
+	if a.l.Peek() == '"' {
+		in.InternalDate = a.l.DateTime()
+		a.l.Space()
+	}
+	if a.l.Err() == nil {
+		if in.Flags, err = readFlags(names); err != nil {
+			return in, err
+		}
+	}
+	spool := blob.NewSpool(a.c.o.SpoolDir, max(spoolMemory>>len(a.spools), leastMemory))
+	a.spools = append(a.spools, spool)
+	in.Body = spool
+	if err := a.data(spool); err != nil {
+		return in, err
+	}
+	if a.size += spool.Size(); spool.Size() == 0 {
+		return in, no("CANNOT", "an empty message cannot be stored")
+	}
+	return in, nil
+}
+
+// data reads append-data: a literal, of text or binary, UTF8 or CATENATE.
+func (a *incoming) data(spool *blob.Spool) error {
+	if a.literal != nil && a.literal.Size() == 0 && a.l.Peek() != 'C' && a.l.Peek() != 'c' {
 		return no("CANNOT", "an empty message cannot be stored")
-	case size > c.o.MaxMessage:
+	}
+	switch a.l.Peek() {
+	case 0:
+		return a.take(spool, false)
+	case '~':
+		return a.take(spool, true)
+	}
+	switch a.l.Keyword() {
+	case "UTF8": // RFC 6855 §4
+		if !a.c.has(utf8Accept) {
+			a.l.Fail("UTF8=ACCEPT was not enabled")
+		}
+		a.l.Space()
+		a.l.Expect('(')
+		if err := a.take(spool, true); err != nil {
+			return err
+		}
+		a.l.Expect(')')
+	case "CATENATE":
+		a.l.Space()
+		return a.catenate(spool)
+	default:
+		a.l.Fail("expected a message as a literal")
+	}
+	if err := a.l.Err(); err != nil {
+		return bad(err)
+	}
+	return nil
+}
+
+// take brings the literal that comes next into the spool, to its last octet,
+// and reads on behind it. A literal8 ("~{") may hold NUL, which our answers to
+// BODY[] could not: such a message is refused (RFC 3516 §4.4).
+func (a *incoming) take(spool *blob.Spool, binary bool) error {
+	if binary {
+		a.l.Expect('~')
+	}
+	if !a.l.AtEnd() || a.literal == nil {
+		a.l.Fail("expected a message as a literal")
+	}
+	if err := a.l.Err(); err != nil {
+		return bad(err)
+	}
+	if err := a.admit(spool, a.literal.Size()); err != nil {
+		return err
+	}
+	from := &connReader{r: a.literal}
+	if _, err := io.Copy(spool, from); err != nil {
+		if from.err != nil {
+			return fmt.Errorf("reading a message: %w: %w", errConnection, from.err)
+		}
+		return fmt.Errorf("spooling a message: %w", err)
+	}
+	if err := a.next(); err != nil {
+		return err
+	}
+	if binary && from.nul {
+		return no("UNKNOWN-CTE", "a message with NUL octets cannot be stored")
+	}
+	return nil
+}
+
+// next goes on to what follows a literal that was read.
+func (a *incoming) next() error {
+	l, more, err := a.literal.Next()
+	if err != nil {
+		if _, ok := errors.AsType[*imapwire.BadCommandError](err); ok {
+			return err
+		}
+		return fmt.Errorf("reading after a message: %w: %w", errConnection, err)
+	}
+	if a.l = l; !more {
+		a.literal = nil
+	}
+	return nil
+}
+
+// admit refuses n further octets of a message by its size alone.
+func (a *incoming) admit(spool *blob.Spool, n int64) error {
+	c, size := a.c, spool.Size()+n
+	if size > c.o.MaxMessage {
 		return no("TOOBIG", "message is larger than "+strconv.FormatInt(c.o.MaxMessage, 10)+" octets")
 	}
 	quota := c.store.Quota
@@ -77,51 +235,18 @@ func (c *session) admit(size int64) error {
 	if err != nil {
 		return err
 	}
-	if quota.Bytes >= 0 && used.Bytes+size > quota.Bytes || quota.Messages >= 0 && used.Messages+1 > quota.Messages {
+	if quota.Bytes >= 0 && used.Bytes+a.size+size > quota.Bytes || quota.Messages >= 0 && used.Messages+int64(len(a.spools)) > quota.Messages {
 		return store.ErrOverQuota
 	}
 	return nil
 }
 
-// storeMessage takes the literal in, to its last octet, and stores it.
-func (c *session) storeMessage(box store.Mailbox, message *imapwire.Message, flags store.Flags, date time.Time) error {
-	spool := blob.NewSpool(c.o.SpoolDir, spoolMemory)
-	defer spool.Close()
-	from := &connReader{r: message}
-	if _, err := io.Copy(spool, from); err != nil {
-		if from.err != nil {
-			return fmt.Errorf("reading a message: %w: %w", errConnection, from.err)
-		}
-		return fmt.Errorf("spooling a message: %w", err)
-	}
-	if err := message.Finish(); err != nil {
-		if _, ok := errors.AsType[*imapwire.BadCommandError](err); ok {
-			return err
-		}
-		return fmt.Errorf("reading after a message: %w: %w", errConnection, err)
-	}
-	status, err := box.Status(c.ctx)
-	if err != nil {
-		return err
-	}
-	uid, err := box.Append(c.ctx, spool, flags, date, c.store.Quota)
-	if errors.Is(err, store.ErrNoMailbox) {
-		return no("TRYCREATE", "no such mailbox")
-	}
-	if err != nil {
-		return fmt.Errorf("appending to %q: %w", box.Name(), err)
-	}
-	c.code = append(c.code, "APPENDUID "...)
-	c.code = strconv.AppendUint(c.code, uint64(status.UIDValidity), 10)
-	c.code = append(c.code, ' ')
-	c.code = strconv.AppendUint(c.code, uint64(uid), 10)
-	return nil
-}
-
-// connReader remembers whether a copy failed on its reading side.
+// connReader remembers whether a copy failed on its reading side, and whether
+// there was a NUL in it.
 type connReader struct {
 	r   io.Reader
 	err error
+	nul bool
 }
 
 func (c *connReader) Read(p []byte) (int, error) {
@@ -129,6 +254,7 @@ func (c *connReader) Read(p []byte) (int, error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		c.err = err
 	}
+	c.nul = c.nul || bytes.IndexByte(p[:n], 0) >= 0
 	return n, err
 }
 

@@ -10,8 +10,8 @@ import (
 // capabilities is the one list of what this server can do. A word belongs here
 // only if all that its RFC demands of a server works.
 func capabilities(o Options) string {
-	return "IMAP4rev1" +
-		" LITERAL+" + // RFC 7888
+	return "IMAP4rev1 IMAP4rev2" + // RFC 3501, RFC 9051
+		" LITERAL+" + // RFC 7888; it says more than the LITERAL- of IMAP4rev2
 		" SASL-IR" + // RFC 4959; the front's doing
 		" ID" + // RFC 2971
 		" ENABLE" + // RFC 5161
@@ -21,6 +21,11 @@ func capabilities(o Options) string {
 		" UIDPLUS" + // RFC 4315
 		" UNSELECT" + // RFC 3691
 		" MOVE" + // RFC 6851
+		" MULTIAPPEND" + // RFC 3502
+		" CATENATE" + // RFC 4469
+		" REPLACE" + // RFC 8508
+		" BINARY" + // RFC 3516
+		" UTF8=ACCEPT" + // RFC 6855
 		" CONDSTORE QRESYNC" + // RFC 7162
 		" ESEARCH" + // RFC 4731
 		" SEARCHRES" + // RFC 5182

@@ -15,6 +15,10 @@ const (
 	condStore features = 1 << iota
 	// qResync: VANISHED stands for EXPUNGE (RFC 7162 §3.2); it implies condStore.
 	qResync
+	// rev2: the session is one of IMAP4rev2 (RFC 9051 §6.3.1).
+	rev2
+	// utf8Accept: UTF8=ACCEPT (RFC 6855 §3).
+	utf8Accept
 )
 
 // enableable is what ENABLE knows.
@@ -24,6 +28,8 @@ var enableable = [...]struct {
 }{
 	{"CONDSTORE", condStore},
 	{"QRESYNC", condStore | qResync},
+	{"IMAP4rev2", rev2},
+	{"UTF8=ACCEPT", utf8Accept},
 }
 
 func (c *session) has(f features) bool { return c.features&f == f }
@@ -60,4 +66,16 @@ func (c *session) grant(f features) {
 		c.conn.SetOut(append(c.box.appendHighest(append(c.conn.Out(), "* OK ["...)), "] highest so far\r\n"...))
 	}
 	c.features |= f
+	if f&rev2 != 0 && c.box != nil { // RFC 9051 knows no \Recent
+		c.box.forgetRecent()
+	}
+}
+
+// appendMailbox appends a mailbox name as the client reads it: in UTF-8 if it
+// said so, else in modified UTF-7.
+func (c *session) appendMailbox(dst []byte, name string) []byte {
+	if c.features&(rev2|utf8Accept) != 0 {
+		return imapwire.AppendMailboxUTF8(dst, name)
+	}
+	return imapwire.AppendMailbox(dst, name)
 }

@@ -91,6 +91,9 @@ func (c *session) fetchBody(i int, q *fetchRequest, m *store.Message) error {
 			return fmt.Errorf("message %d: %w", c.box.uids[i], err)
 		}
 	}
+	if err := q.decodable(parts); err != nil {
+		return err
+	}
 	out := c.appendItems(c.conn.Out(), i, q, m)
 	before := " "
 	if out[len(out)-1] == '(' {
@@ -105,7 +108,11 @@ func (c *session) fetchBody(i int, q *fetchRequest, m *store.Message) error {
 			c.conn.SetOut(appendHeaderSection(c.conn.Out(), s, m.Header))
 			continue
 		}
-		if err := c.writeSection(s, parts, body); err != nil {
+		write := c.writeSection
+		if s.binary {
+			write = c.writeBinary
+		}
+		if err := write(s, parts, body); err != nil {
 			// Half a response is written; only the end of the session can end it.
 			return &fatalError{text: "[SERVERBUG] internal error", err: fmt.Errorf("reading message %d: %w", c.box.uids[i], err)}
 		}

@@ -32,6 +32,8 @@ type fetchSection struct {
 	label   string
 	peek    bool
 	partial *imapwire.Partial
+	// binary: without the transfer encoding; sizeOnly: how long that is.
+	binary, sizeOnly bool
 }
 
 // readFetch reads the items of a FETCH: a macro, one item, or a list.
@@ -115,6 +117,12 @@ func (q *fetchRequest) readItem(l *imapwire.Lexer, word string) {
 		}
 	case "BODY.PEEK":
 		q.readSection(l, true)
+	case "BINARY":
+		q.readBinary(l, false, false)
+	case "BINARY.PEEK":
+		q.readBinary(l, true, false)
+	case "BINARY.SIZE":
+		q.readBinary(l, true, true)
 	case "RFC822":
 		q.add(l, fetchSection{label: "RFC822 "})
 	case "RFC822.HEADER":
@@ -128,15 +136,20 @@ func (q *fetchRequest) readItem(l *imapwire.Lexer, word string) {
 
 func (q *fetchRequest) readSection(l *imapwire.Lexer, peek bool) {
 	s := fetchSection{Section: l.Section(), peek: peek}
-	label := s.Append([]byte("BODY"))
-	if p, ok := l.Partial(); ok {
-		s.partial = &p
-		label = append(label, '<')
-		label = strconv.AppendInt(label, p.Offset, 10)
-		label = append(label, '>')
-	}
+	label := s.readPartial(l, s.Append([]byte("BODY")))
 	s.label = string(append(label, ' '))
 	q.add(l, s)
+}
+
+// readPartial reads <offset.count>, if it is there, and appends to label what
+// the answer says of it.
+func (s *fetchSection) readPartial(l *imapwire.Lexer, label []byte) []byte {
+	p, ok := l.Partial()
+	if !ok {
+		return label
+	}
+	s.partial = &p
+	return append(strconv.AppendInt(append(label, '<'), p.Offset, 10), '>')
 }
 
 func (q *fetchRequest) add(l *imapwire.Lexer, s fetchSection) {

@@ -1,5 +1,5 @@
-// Package imapserver is the store's IMAP door (RFC 3501, and of RFC 9051 and
-// the extensions what capability.go lists). It begins where a front ends: the
+// Package imapserver is the store's IMAP door (RFC 3501, RFC 9051 and the
+// extensions that capability.go lists). It begins where a front ends: the
 // client is already logged in, and one command waits for its answer.
 //
 // It is no front (no greeting, TLS or passwords) and no storage: everything it

@@ -136,7 +136,7 @@ func (c *session) tellList(q *listRequest, entries []store.MailboxEntry) error {
 		out := append(c.conn.Out(), "* LIST ("...)
 		out = appendAttributes(out, e, q.tellSubscribed)
 		out = append(out, `) "/" `...)
-		out = imapwire.AppendMailbox(out, e.Name)
+		out = c.appendMailbox(out, e.Name)
 		if childInfo {
 			out = append(out, ` ("CHILDINFO" ("SUBSCRIBED"))`...)
 		}
@@ -216,7 +216,7 @@ func (c *session) lsub(cmd *imapwire.Command) error {
 		}
 		told[name] = true
 		out := append(append(append(c.conn.Out(), "* LSUB ("...), attribute...), `) "/" `...)
-		c.conn.SetOut(append(imapwire.AppendMailbox(out, name), "\r\n"...))
+		c.conn.SetOut(append(c.appendMailbox(out, name), "\r\n"...))
 	}
 	for _, e := range entries {
 		switch {

@@ -79,7 +79,7 @@ func (c *session) takeNew(changes *store.Changes) error {
 	})
 	news := changes.Messages[first:]
 	if len(news) > 0 {
-		recent, err := v.box.ClaimRecent(c.ctx, !v.readOnly)
+		recent, err := c.claimRecent(v.box, v.readOnly)
 		if err != nil {
 			return err
 		}

@@ -27,9 +27,12 @@ func (c *session) searchBy(cmd *imapwire.Command, uid bool) error {
 	if err := c.poll(false); err != nil { // flags as they are now
 		return err
 	}
-	q, err := readSearch(cmd.Args, c.box)
+	q, err := c.readSearch(cmd.Args)
 	if err != nil {
 		return err
+	}
+	if c.has(rev2) && !q.extended { // RFC 9051 §7.3.4: there is no other answer
+		q.extended, q.all = true, true
 	}
 	found, err := c.find(q)
 	if err != nil {
@@ -45,9 +48,9 @@ func (c *session) searchBy(cmd *imapwire.Command, uid bool) error {
 }
 
 // readSearch reads all arguments of a SEARCH.
-func readSearch(l *imapwire.Lexer, v *view) (*searchRequest, error) {
+func (c *session) readSearch(l *imapwire.Lexer) (*searchRequest, error) {
 	q := &searchRequest{}
-	p := &searchParser{l: l, v: v}
+	p := &searchParser{l: l, v: c.box}
 	l.Space()
 	word := p.word()
 	if word == "RETURN" {
@@ -58,6 +61,9 @@ func readSearch(l *imapwire.Lexer, v *view) (*searchRequest, error) {
 	}
 	charset := ""
 	if word == "CHARSET" {
+		if c.has(utf8Accept) { // RFC 6855 §3
+			l.Fail("UTF8=ACCEPT knows no other charset")
+		}
 		l.Space()
 		charset = l.AString()
 		l.Space()

@@ -2,6 +2,7 @@ package imapserver
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 
 	"mailsrv/pkg/store"
@@ -59,7 +60,7 @@ func (c *session) newView(box store.Mailbox, readOnly bool) (*view, uint32, erro
 	if err != nil {
 		return nil, 0, err
 	}
-	recent, err := box.ClaimRecent(c.ctx, !readOnly)
+	recent, err := c.claimRecent(box, readOnly)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -78,21 +79,29 @@ func (c *session) newView(box store.Mailbox, readOnly bool) (*view, uint32, erro
 	return v, status.UIDValidity, nil
 }
 
+// claimRecent returns the first UID that is recent to this session. One of
+// IMAP4rev2 has none and leaves them to others.
+func (c *session) claimRecent(box store.Mailbox, readOnly bool) (store.UID, error) {
+	if c.has(rev2) {
+		return math.MaxUint32, nil
+	}
+	return box.ClaimRecent(c.ctx, !readOnly)
+}
+
 // tellMailbox writes the untagged responses of SELECT.
 func (c *session) tellMailbox(uidValidity uint32) {
 	v := c.box
+	if c.has(rev2) { // RFC 9051 §6.3.2
+		out := c.appendMailbox(append(c.conn.Out(), `* LIST () "/" `...), v.box.Name())
+		c.conn.SetOut(append(out, "\r\n"...))
+	}
 	v.flags.news = true
 	c.tellKeywords()
 	out := appendUntagged(c.conn.Out(), v.len(), "EXISTS")
 	v.toldRecent = v.recent
-	out = appendUntagged(out, v.recent, "RECENT")
-	for i := range v.marks {
-		if !v.flagsOf(i).Has(store.Seen) {
-			out = append(out, "* OK [UNSEEN "...)
-			out = strconv.AppendInt(out, int64(i+1), 10)
-			out = append(out, "] first unseen\r\n"...)
-			break
-		}
+	if !c.has(rev2) {
+		out = appendUntagged(out, v.recent, "RECENT")
+		out = v.appendUnseen(out)
 	}
 	out = append(out, "* OK [PERMANENTFLAGS ("...)
 	if !v.readOnly {
@@ -106,6 +115,17 @@ func (c *session) tellMailbox(uidValidity uint32) {
 	out = v.appendHighest(append(out, "] predicted next UID\r\n* OK ["...))
 	out = appendMailboxID(append(out, "] highest so far\r\n* OK ["...), v.box)
 	c.conn.SetOut(append(out, "] its ID\r\n"...))
+}
+
+// appendUnseen tells the first message without \Seen (RFC 3501 §7.1).
+func (v *view) appendUnseen(dst []byte) []byte {
+	for i := range v.marks {
+		if !v.flagsOf(i).Has(store.Seen) {
+			dst = strconv.AppendInt(append(dst, "* OK [UNSEEN "...), int64(i+1), 10)
+			return append(dst, "] first unseen\r\n"...)
+		}
+	}
+	return dst
 }
 
 // closeMailbox leaves the selected mailbox, if there is one.

@@ -87,7 +87,7 @@ func (c *session) tellStatus(name string, q *statusRequest) error {
 	if q.condStore {
 		c.grant(condStore)
 	}
-	out := imapwire.AppendMailbox(append(c.conn.Out(), "* STATUS "...), name)
+	out := c.appendMailbox(append(c.conn.Out(), "* STATUS "...), name)
 	out = append(out, " ("...)
 	first := true
 	for i, item := range statusItems {

@@ -73,6 +73,14 @@ func (v *view) add(uid store.UID, f store.Flags, recent bool) {
 	v.marks = append(v.marks, m)
 }
 
+// forgetRecent takes \Recent off all messages, without a word.
+func (v *view) forgetRecent() {
+	for i := range v.marks {
+		v.marks[i] &^= markRecent
+	}
+	v.recent, v.toldRecent = 0, 0
+}
+
 // remove takes the messages at those ascending indexes out.
 func (v *view) remove(gone []int) {
 	if len(gone) == 0 {

@@ -3,6 +3,7 @@ package imapwire
 import (
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // maxQuoted is the longest string that is written quoted, in octets; longer
@@ -76,6 +77,22 @@ func AppendMailbox(dst []byte, name string) []byte {
 			dst = append(dst, '\\')
 		}
 		dst = append(dst, c)
+	}
+	return append(dst, '"')
+}
+
+// AppendMailboxUTF8 appends the mailbox name as it is, for a client of RFC 9051
+// or RFC 6855, as an atom or quoted. Broken UTF-8 becomes U+FFFD.
+func AppendMailboxUTF8(dst []byte, name string) []byte {
+	if name != "" && !strings.EqualFold(name, "NIL") && !strings.ContainsFunc(name, func(r rune) bool { return r >= 0x7f || !isAStringChar(byte(r)) }) {
+		return append(dst, name...)
+	}
+	dst = append(dst, '"')
+	for _, r := range name {
+		if r == '"' || r == '\\' {
+			dst = append(dst, '\\')
+		}
+		dst = utf8.AppendRune(dst, r)
 	}
 	return append(dst, '"')
 }

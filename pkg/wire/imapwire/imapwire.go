@@ -24,7 +24,7 @@ type Limits struct {
 	// Drain bounds a refused non-synchronising literal: a larger one closes
 	// the connection.
 	Drain int64
-	// Stream leaves the message of an APPEND unread, as Command.Message.
+	// Stream leaves the message of an APPEND or REPLACE unread, as Command.Message.
 	// Without it that literal is one like all others.
 	Stream bool
 }
@@ -50,7 +50,8 @@ type Command struct {
 	Name string
 	// Args is at whatever follows the name: a space, or the end.
 	Args *Lexer
-	// Message is APPEND's literal, not yet read; nil for other commands.
+	// Message is the first literal of an APPEND or REPLACE behind the mailbox's
+	// name, not yet read; nil for other commands.
 	Message *Message
 }
 

@@ -122,6 +122,10 @@ func (l *Lexer) String() string {
 		return l.quoted()
 	case '{':
 		return string(l.literal())
+	case '~': // literal8 (RFC 3516 §7), where a string may be one
+		if l.pos++; l.Peek() == '{' {
+			return string(l.literal())
+		}
 	}
 	l.fail("expected a string")
 	return ""

@@ -2,7 +2,7 @@ package imapwire
 
 import "io"
 
-// Message is the literal of an APPEND, read by the command's handler. A
+// Message is a literal of an APPEND or REPLACE, read by the command's handler. A
 // handler that refuses it simply does not read it: the next ReadCommand drops
 // what the client sends all the same.
 type Message struct {
@@ -38,22 +38,37 @@ func (m *Message) start() {
 	m.started = true
 }
 
-// Finish reads the end of the command after the message was read, and reports
-// a *BadCommandError if anything but the line end follows.
-func (m *Message) Finish() error {
+// announce takes a literal as the message that comes next.
+func (m *Message) announce(lit literal) {
+	m.size, m.left, m.sync, m.started = lit.size, lit.size, lit.sync, false
+	m.r.open = true
+}
+
+// Next reads on after the message was read: args is at what follows it on its
+// line. If that ends in a further literal, more is true and the Message now
+// stands for it; what follows is read by the next call. Else the command has
+// been read to its end.
+func (m *Message) Next() (args *Lexer, more bool, err error) {
 	if !m.started || m.left > 0 {
-		return m.r.finishMessage()
+		return nil, false, m.r.finishMessage()
 	}
-	m.r.open = false
-	m.r.buf = m.r.buf[:0]
-	n, err := m.r.readLine(m.line)
+	r := m.r
+	r.open = false
+	r.buf = r.buf[:0]
+	n, err := r.readLine(m.line)
+	m.line -= n
 	if err != nil {
-		return err
+		return nil, false, err
 	}
-	if n > 0 {
-		return m.r.refuse(literalAtEnd(m.r.buf), m.drain, m.r.bad("", "unexpected text after the message"))
+	lit := literalAtEnd(r.buf)
+	r.lex = Lexer{buf: r.buf[:len(r.buf)-lit.marker], depth: r.lex.depth}
+	if lit.tooBig {
+		return nil, false, r.refuse(lit, m.drain, r.bad("TOOBIG", "literal is too large"))
 	}
-	return nil
+	if lit.is {
+		m.announce(lit)
+	}
+	return &r.lex, lit.is, nil
 }
 
 // finishMessage drops what is left of a message that its handler did not

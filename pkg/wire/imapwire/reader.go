@@ -94,10 +94,11 @@ func (r *Reader) readText(l Limits) error {
 			r.lex.buf = r.buf
 			return nil
 		}
-		if l.Stream && r.cmd.Name == "APPEND" && r.isMessage(start, lit) {
+		if l.Stream && r.isMessage(start, lit) {
 			r.lex.buf = r.buf[:len(r.buf)-lit.marker]
-			r.msg = Message{r: r, size: lit.size, sync: lit.sync, left: lit.size, drain: l.Drain, line: l.Line}
-			r.cmd.Message, r.open = &r.msg, true
+			r.msg = Message{r: r, drain: l.Drain, line: l.Line - text}
+			r.msg.announce(lit)
+			r.cmd.Message = &r.msg
 			if lit.tooBig {
 				return r.refuse(lit, l.Drain, r.bad("TOOBIG", "literal is too large"))
 			}
@@ -112,15 +113,21 @@ func (r *Reader) readText(l Limits) error {
 	}
 }
 
-// isMessage tells the message of an APPEND from a mailbox name given as a
-// literal, which is all that can stand before it: a literal on the first line
-// directly after the name is the mailbox.
+// isMessage tells the message of an APPEND or REPLACE from a mailbox name given
+// as a literal, which is all that can stand before it: a literal on the first
+// line where the name belongs is the mailbox.
 func (r *Reader) isMessage(start int, lit literal) bool {
-	if start > 0 {
-		return true
+	before := bytes.Fields(r.buf[r.lex.pos : len(r.buf)-lit.marker])
+	name := -1 // how many words stand before the mailbox
+	switch {
+	case r.cmd.Name == "APPEND":
+		name = 0
+	case r.cmd.Name == "REPLACE":
+		name = 1
+	case r.cmd.Name == "UID" && len(before) > 0 && bytes.EqualFold(before[0], []byte("REPLACE")):
+		name = 2
 	}
-	before := r.buf[r.lex.pos : len(r.buf)-lit.marker]
-	return len(bytes.TrimLeft(before, " ")) > 0
+	return name >= 0 && (start > 0 || len(before) > name)
 }
 
 // readLine appends a line, with its CRLF, to the buffer and returns its length.

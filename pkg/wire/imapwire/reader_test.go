@@ -60,7 +60,10 @@ func readAll(in string, l Limits) (got []string, out string) {
 			b, err := io.ReadAll(m)
 			line += fmt.Sprintf(" message %q", b)
 			if err == nil {
-				err = m.Finish()
+				var rest *Lexer
+				if rest, _, err = m.Next(); err == nil {
+					err = rest.End()
+				}
 			}
 			if err != nil {
 				line += " " + err.Error()
@@ -116,7 +119,7 @@ func TestReaderFramesCommands(t *testing.T) {
 		{"append too large to drain", "a APPEND x {105000+}\r\n" + strings.Repeat("zz DELETE Archive\r\n\r\n", 5), stream,
 			[]string{"a APPEND x  error: expected a string refused", "desync"}, ""},
 		{"text after the message", "a APPEND x {5+}\r\nhello y {5+}\r\nz A\r\n\r\nb NOOP\r\n", stream,
-			[]string{`a APPEND x  error: expected a string message "hello" bad command: unexpected text after the message`, "b NOOP"}, ""},
+			[]string{`a APPEND x  error: expected a string message "hello" unexpected text at the end of the command`, "b NOOP"}, ""},
 		{"append cut", "a APPEND x {5+}\r\nhel", stream, []string{`a APPEND x  error: expected a string message "hel" unexpected EOF`, "unexpected EOF"}, ""},
 	}
 	for _, tt := range tests {
