@@ -33,8 +33,11 @@ type exchange struct {
 // Next implements smtpwire.Exchange.
 func (x *exchange) Next(ctx context.Context, response []byte) ([]byte, bool, error) {
 	challenge, done, err := x.inner.Next(ctx, response)
-	if err != nil {
+	if errors.Is(err, auth.ErrMalformed) {
 		return nil, false, loginStatus(err)
+	}
+	if err != nil {
+		return nil, false, smtpwire.Reported(loginStatus(err)) // package auth has logged the login
 	}
 	if done {
 		id := x.inner.Identity()

@@ -53,7 +53,7 @@ func (c *client) Mail(ctx context.Context, m smtpwire.Mail) error {
 		Ret: m.Ret, EnvID: m.EnvID, Trace: m.Trace,
 	})
 	if err != nil {
-		return err
+		return smtpwire.Reported(err)
 	}
 	c.transaction = t
 	return nil
@@ -61,7 +61,10 @@ func (c *client) Mail(ctx context.Context, m smtpwire.Mail) error {
 
 // Rcpt implements smtpwire.Handler.
 func (c *client) Rcpt(ctx context.Context, r mail.Recipient) error {
-	return c.transaction.Recipient(ctx, r)
+	if err := c.transaction.Recipient(ctx, r); err != nil {
+		return smtpwire.Reported(err)
+	}
+	return nil
 }
 
 // Data implements smtpwire.Handler.
@@ -74,7 +77,7 @@ func (c *client) Data(ctx context.Context, r io.Reader) []*mail.Status {
 		return []*mail.Status{smtpwire.TakingStatus(err)}
 	}
 	if err := t.Data(ctx, spool); err != nil {
-		return []*mail.Status{mail.StatusOf(err)}
+		return []*mail.Status{smtpwire.Reported(err)}
 	}
 	return []*mail.Status{{Code: 250, Enhanced: [3]int{2, 0, 0}, Text: "queued as " + string(t.Trace())}}
 }

@@ -134,7 +134,7 @@ func TestLog(t *testing.T) {
 	<-done
 	got := log.String()
 	for _, want := range []string{
-		`msg="command refused" conn=1 peer=`, `verb=AUTH code=535 enhanced=5.7.8`, `err="bad credentials"`,
+		`level=DEBUG msg="command refused" conn=1 peer=`, `verb=AUTH code=535 enhanced=5.7.8`, `err="bad credentials"`,
 		`verb=MAIL code=552 enhanced=5.3.4`, `arg="PLAIN <redacted>"`,
 	} {
 		if !strings.Contains(got, want) {

@@ -112,3 +112,28 @@ func TrustedLimits() Limits {
 	l.Prelude, l.SoftErrors, l.HardErrors, l.Junk = 0, 0, 0, 0
 	return l
 }
+
+// Reported returns err as a Status that the Handler, or what is behind it, has
+// logged already. A nil err is nil.
+func Reported(err error) *mail.Status {
+	if err == nil {
+		return nil
+	}
+	st := *mail.StatusOf(err)
+	st.Err = reported{st.Err}
+	return &st
+}
+
+// reported holds the private cause, which may be nil.
+type reported struct{ error }
+
+// Error implements error.
+func (r reported) Error() string {
+	if r.error == nil {
+		return "reported before"
+	}
+	return r.error.Error()
+}
+
+// Unwrap returns the private cause.
+func (r reported) Unwrap() error { return r.error }

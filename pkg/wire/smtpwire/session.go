@@ -318,16 +318,22 @@ const (
 	lingerBytes = 256 << 10
 )
 
+// logRefusal logs a refusal once: what the Handler has Reported is told at the
+// level of the dialogue only.
 func (s *session) logRefusal(verb string, st *mail.Status) {
+	level, err := slog.LevelInfo, st.Err
+	if r, ok := errors.AsType[reported](err); ok {
+		level, err = slog.LevelDebug, r.error
+	}
 	attrs := make([]slog.Attr, 0, 5)
 	if verb != "" {
 		attrs = append(attrs, slog.String("verb", verb))
 	}
 	attrs = append(attrs, slog.Int("code", st.Code), slog.String("enhanced", fmt.Sprintf("%d.%d.%d", st.Enhanced[0], st.Enhanced[1], st.Enhanced[2])), slog.String("text", st.Text))
-	if st.Err != nil {
-		attrs = append(attrs, slog.Any("err", st.Err))
+	if err != nil {
+		attrs = append(attrs, slog.Any("err", err))
 	}
-	s.o.Log.LogAttrs(s.ctx, slog.LevelInfo, "command refused", attrs...)
+	s.o.Log.LogAttrs(s.ctx, level, "command refused", attrs...)
 }
 
 func (s *session) debug(cmd Command) {
