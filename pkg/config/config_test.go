@@ -17,7 +17,7 @@ func TestExampleIsDefault(t *testing.T) {
 		t.Fatal(err)
 	}
 	// A small office gets a certificate first: the example says where.
-	text := strings.NewReplacer(`cert: ""`, "cert: /c", `key: ""`, "key: /k").Replace(string(b))
+	text := strings.NewReplacer(`  cert: ""`, "  cert: /c", `  key: ""`, "  key: /k").Replace(string(b))
 	got, err := Parse("config.example.yaml", []byte(text))
 	if err != nil {
 		t.Fatal(err)

@@ -10,11 +10,16 @@ type Directory struct {
 	AdminDN           string          `yaml:"admin_dn"`
 	AdminPasswordFile string          `yaml:"admin_password_file"`
 	Services          []Service       `yaml:"services"`
+	ClientCA          string          `yaml:"client_ca"`
+	SchemaFolder      string          `yaml:"schema"`
+	SelfWrite         []string        `yaml:"self_write"`
 	URLs              []string        `yaml:"url"`
 	BindDN            string          `yaml:"bind_dn"`
 	BindPasswordFile  string          `yaml:"bind_password_file"`
 	StartTLS          bool            `yaml:"starttls"`
 	CA                string          `yaml:"ca"`
+	Cert              string          `yaml:"client_cert"`
+	Key               string          `yaml:"client_key"`
 	Timeout           Duration        `yaml:"timeout"`
 	Pool              int             `yaml:"pool"`
 	SCRAM             bool            `yaml:"scram"`
@@ -31,10 +36,13 @@ type DirectoryListen struct {
 type Service struct {
 	DN           string `yaml:"dn"`
 	PasswordFile string `yaml:"password_file"`
+	Certificate  string `yaml:"certificate"`
 }
 
 func defaultDirectory() Directory {
 	return Directory{
+		SelfWrite: []string{"mailAutoReplyMode", "mailAutoReplySubject", "mailAutoReplyText", "mailAutoReplyTextInternal", "mailAutoReplyTimeOut",
+			"vacationStartDate", "vacationEndDate", "mailSieveRuleSource", "preferredLanguage"},
 		Suffix:  "o=mail",
 		AdminDN: "cn=admin,o=mail",
 		Timeout: Duration(5 * time.Second),

@@ -202,8 +202,8 @@ type report func(path, format string, args ...any)
 // validateSecrets finds accounts without the file of their secret.
 func (c Config) validateSecrets(bad report) {
 	for i, s := range c.Directory.Services {
-		if s.DN == "" || s.PasswordFile == "" {
-			bad(fmt.Sprintf("directory.services[%d]", i), "a service needs a dn and a password_file")
+		if s.DN == "" || s.PasswordFile == "" && s.Certificate == "" {
+			bad(fmt.Sprintf("directory.services[%d]", i), "a service needs a dn, and a password_file or a certificate")
 		}
 	}
 	for i, p := range c.Store.Proxies {

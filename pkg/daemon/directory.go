@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"mailsrv/pkg/directory/ldapserver"
 	"mailsrv/pkg/directory/sqldir"
 	"mailsrv/pkg/listen"
+	"mailsrv/pkg/schema"
 )
 
 // tree is the directory: ours, served to others, or one that runs elsewhere.
@@ -25,7 +27,11 @@ func (d *daemon) tree(ctx context.Context) (directory.Tree, error) {
 		}
 		return c, err
 	}
-	dir, err := sqldir.Open(ctx, filepath.Join(d.cfg.Data, "directory.db"), sqldir.Options{Log: d.log, OnFatal: d.onFatal})
+	rules, err := loadSchema(d.cfg.Directory.SchemaFolder)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := sqldir.Open(ctx, filepath.Join(d.cfg.Data, "directory.db"), sqldir.Options{Schema: rules, Log: d.log.With("role", "directory"), OnFatal: d.onFatal})
 	if err != nil {
 		return nil, err
 	}
@@ -41,14 +47,27 @@ func (d *daemon) tree(ctx context.Context) (directory.Tree, error) {
 	return dir, d.ldap(ctx, dir, base)
 }
 
+// loadSchema is the built-in schema with the files of a folder; "": none.
+func loadSchema(folder string) (*schema.Schema, error) {
+	if folder == "" {
+		return schema.Load()
+	}
+	files, err := schema.ReadFolder(folder)
+	if err != nil {
+		return nil, fmt.Errorf("reading directory.schema: %w", err)
+	}
+	return schema.Load(files...)
+}
+
 // ldap opens the directory's doors.
-func (d *daemon) ldap(ctx context.Context, dir directory.Editor, base directory.DN) error {
+func (d *daemon) ldap(ctx context.Context, dir *sqldir.Dir, base directory.DN) error {
 	c := d.cfg.Directory
 	adminDN, err := directory.ParseDN(c.AdminDN)
 	if err != nil {
 		return fmt.Errorf("reading directory.admin_dn: %w", err)
 	}
-	access := directory.Access{Admins: []directory.DN{adminDN}}
+	access := directory.Access{Admins: []directory.DN{adminDN}, Rules: directory.DefaultRules(c.SelfWrite...)}
+	certificates := map[string]directory.DN{}
 	var accounts []ldapserver.Account
 	if c.AdminPasswordFile != "" {
 		password, err := secret(c.AdminPasswordFile)
@@ -62,21 +81,36 @@ func (d *daemon) ldap(ctx context.Context, dir directory.Editor, base directory.
 		if err != nil {
 			return fmt.Errorf("reading directory.services: %w", err)
 		}
+		access.Services = append(access.Services, dn)
+		if s.Certificate != "" {
+			certificates[s.Certificate] = dn
+		}
+		if s.PasswordFile == "" && s.Certificate != "" {
+			continue
+		}
 		password, err := secret(s.PasswordFile)
 		if err != nil {
 			return err
 		}
-		access.Services = append(access.Services, dn)
 		accounts = append(accounts, ldapserver.Account{DN: dn, Password: password})
 	}
+	startTLS, err := d.clientCertificates(d.tls())
+	if err != nil {
+		return err
+	}
+	implicit, err := d.clientCertificates(d.tls("ldap"))
+	if err != nil {
+		return err
+	}
 	server := ldapserver.New(ldapserver.Options{
-		Tree: dir, Access: access, Accounts: accounts, TLS: d.tls(), NamingContexts: []directory.DN{base},
+		Tree: dir, Access: access, Accounts: accounts, TLS: startTLS, NamingContexts: []directory.DN{base},
+		Schema: dir.Schema(), Certificates: certificates,
 		Peers: map[uint32]directory.DN{0: adminDN, uint32(os.Getuid()): adminDN}, Log: d.log.With("role", "directory"),
 	})
 	s := stage{role: config.RoleDirectory}
 	for _, x := range []door{
 		{name: "ldap", listen: c.Listen.LDAP, serve: server.ServeConn},
-		{name: "ldaps", listen: c.Listen.LDAPS, options: listen.Options{TLS: d.tls("ldap")}, serve: server.ServeConn},
+		{name: "ldaps", listen: c.Listen.LDAPS, options: listen.Options{TLS: implicit}, serve: server.ServeConn},
 		{name: "ldapi", listen: config.Listeners{"unix:" + Socket(d.cfg)}, serve: server.ServeConn},
 	} {
 		x.options.Total = perDoor
@@ -86,6 +120,21 @@ func (d *daemon) ldap(ctx context.Context, dir directory.Editor, base directory.
 	}
 	d.stages = append(d.stages, s)
 	return nil
+}
+
+// clientCertificates makes a server ask for certificates of the configured CA;
+// a client without one goes on with a password.
+func (d *daemon) clientCertificates(server *tls.Config) (*tls.Config, error) {
+	if server == nil || d.cfg.Directory.ClientCA == "" {
+		return server, nil
+	}
+	trusted, err := clientTLS(d.cfg.Directory.ClientCA, "")
+	if err != nil {
+		return nil, fmt.Errorf("reading directory.client_ca: %w", err)
+	}
+	server = server.Clone()
+	server.ClientAuth, server.ClientCAs = tls.VerifyClientCertIfGiven, trusted.RootCAs
+	return server, nil
 }
 
 // Socket is the path of the directory's local socket.
@@ -110,8 +159,15 @@ func Dial(ctx context.Context, c config.Config) (*ldapclient.Client, error) {
 	if o.TLS, err = clientTLS(c.Directory.CA, ""); err != nil {
 		return nil, err
 	}
+	if c.Directory.Cert != "" {
+		pair, err := tls.LoadX509KeyPair(c.Directory.Cert, c.Directory.Key)
+		if err != nil {
+			return nil, fmt.Errorf("reading directory.client_cert: %w", err)
+		}
+		o.TLS.Certificates = []tls.Certificate{pair}
+	}
 	if c.Directory.BindDN == "" {
-		o.External = strings.HasPrefix(o.URLs[0], "ldapi:")
+		o.External = c.Directory.Cert != "" || strings.HasPrefix(o.URLs[0], "ldapi:")
 		return ldapclient.Dial(ctx, o)
 	}
 	if o.BindDN, err = directory.ParseDN(c.Directory.BindDN); err != nil {

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"math/bits"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -120,49 +119,4 @@ func onesOf(mask [4]byte) (int, bool) {
 	v := binary.BigEndian.Uint32(mask[:])
 	n := bits.LeadingZeros32(^v)
 	return n, v<<n == 0
-}
-
-// Access is who may do what over LDAP. It is a rule without state.
-type Access struct {
-	// Admins may do everything but read passwords. Services may read
-	// everything but passwords.
-	Admins, Services []DN
-}
-
-// addressBook holds the attributes that every user may read of others.
-func addressBook(attribute string) bool {
-	switch strings.ToLower(attribute) {
-	case "", "objectclass", "cn", "sn", "givenname", "displayname", "mail", "telephonenumber", "mobile", "title", "o", "ou", "uid", "dc", "uniquemember":
-		return true
-	}
-	return false
-}
-
-// Privileged reports whether who is an admin or a service.
-func (a Access) Privileged(who DN) bool { return within(a.Admins, who) || within(a.Services, who) }
-
-func within(dns []DN, who DN) bool { return !who.IsRoot() && slices.ContainsFunc(dns, who.Equal) }
-
-// MayRead reports whether who may see the attribute in the entry dn, or test
-// it in a filter; "" stands for the entry itself. Nobody reads a password, and
-// nobody anonymous reads anything.
-func (a Access) MayRead(who, dn DN, attribute string) bool {
-	switch {
-	case strings.EqualFold(attribute, "userPassword"), who.IsRoot():
-		return false
-	case a.Privileged(who):
-		return true
-	case who.Equal(dn):
-		return !strings.EqualFold(attribute, SCRAMAttribute)
-	}
-	return addressBook(attribute)
-}
-
-// MayWrite reports whether who may change the attribute in the entry dn; ""
-// stands for adding, removing and renaming it. Users change their own password.
-func (a Access) MayWrite(who, dn DN, attribute string) bool {
-	if within(a.Admins, who) {
-		return true
-	}
-	return !who.IsRoot() && who.Equal(dn) && strings.EqualFold(attribute, "userPassword") && !within(a.Services, who)
 }

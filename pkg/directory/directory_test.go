@@ -50,33 +50,52 @@ func TestAllows(t *testing.T) {
 	}
 }
 
+// TestAccess: who reads and writes what, by the default rules.
 func TestAccess(t *testing.T) {
 	admin, service := MustParseDN("cn=admin,o=mail"), MustParseDN("cn=mta,o=mail")
-	alice, bob := MustParseDN("uid=alice,o=x,o=mail"), MustParseDN("uid=bob,o=x,o=mail")
-	a := Access{Admins: []DN{admin}, Services: []DN{service}}
+	domain := MustParseDN("o=x,o=mail")
+	alice, bob := MustParseDN("uid=alice,ou=People,o=x,o=mail"), MustParseDN("uid=bob,ou=People,o=x,o=mail")
+	phone, carol := MustParseDN("cn=phone,uid=alice,ou=People,o=x,o=mail"), MustParseDN("uid=carol,ou=People,o=y,o=mail")
+	a := Access{Admins: []DN{admin}, Services: []DN{service}, Rules: DefaultRules("vacationStartDate")}
+	chief := Subject{DN: alice, Domains: []DN{domain}}
 	for _, c := range []struct {
-		who, dn     DN
+		who         Subject
+		dn          DN
 		attr        string
 		read, write bool
 	}{
-		{admin, bob, "mailQuota", true, true},
-		{admin, bob, "userPassword", false, true},
-		{service, bob, "mailQuota", true, false},
-		{service, bob, "userPassword", false, false},
-		{service, service, "userPassword", false, false},
-		{alice, alice, "mailQuota", true, false},
-		{alice, alice, "userPassword", false, true},
-		{alice, alice, "authPassword", false, false},
-		{service, alice, "authPassword", true, false},
-		{alice, bob, "mail", true, false},
-		{alice, bob, "mailQuota", false, false},
-		{alice, bob, "userPassword", false, false},
-		{alice, bob, "", true, false},
-		{DN{}, bob, "mail", false, false},
-		{DN{}, DN{}, "", false, false},
+		{Subject{DN: admin}, bob, "mailQuota", true, true},
+		{Subject{DN: admin}, bob, "userPassword", false, true},
+		{Subject{DN: admin}, bob, "authPassword", true, false},
+		{Subject{DN: service}, bob, "mailQuota", true, false},
+		{Subject{DN: service}, bob, "userPassword", false, false},
+		{Subject{DN: service}, bob, "authPassword", true, false},
+		{Subject{DN: service}, phone, "mailsrvLastUse", true, true},
+		{Subject{DN: service}, service, "userPassword", false, false},
+		{Subject{DN: alice}, alice, "mailQuota", true, false},
+		{Subject{DN: alice}, alice, "userPassword", false, true},
+		{Subject{DN: alice}, alice, "authPassword", false, false},
+		{Subject{DN: alice}, alice, "vacationStartDate", true, true},
+		{Subject{DN: alice}, alice, "", true, false},
+		{Subject{DN: alice}, phone, "mailsrvService", true, false},
+		{Subject{DN: alice}, bob, "mail", true, false},
+		{Subject{DN: alice}, bob, "mailQuota", false, false},
+		{Subject{DN: alice}, bob, "userPassword", false, false},
+		{Subject{DN: alice}, bob, "vacationStartDate", false, false},
+		{Subject{DN: alice}, bob, "", true, false},
+		{chief, bob, "mailQuota", true, true},
+		{chief, bob, "", true, true},
+		{chief, bob, "userPassword", false, true},
+		{chief, bob, "authPassword", false, false},
+		{chief, domain, "mailDomainStatus", false, false},
+		{chief, domain, "", true, false},
+		{chief, carol, "mailQuota", false, false},
+		{chief, carol, "", true, false},
+		{Subject{}, bob, "mail", false, false},
+		{Subject{}, DN{}, "", false, false},
 	} {
 		if r, w := a.MayRead(c.who, c.dn, c.attr), a.MayWrite(c.who, c.dn, c.attr); r != c.read || w != c.write {
-			t.Errorf("%s on %s %q: read %v write %v", c.who, c.dn, c.attr, r, w)
+			t.Errorf("%s on %q of %s: read %v, write %v", c.who.DN, c.attr, c.dn, r, w)
 		}
 	}
 }

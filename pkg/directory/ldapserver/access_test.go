@@ -125,7 +125,8 @@ func TestMalformedEdits(t *testing.T) {
 		op   ldapwire.Op
 		want directory.ResultCode
 	}{
-		{"increment", change(3, "mailQuota"), directory.ProtocolError},
+		{"increment", change(3, "mailQuota"), directory.Success},
+		{"unknown change", change(4, "mailQuota"), directory.ProtocolError},
 		{"attribute with a space", change(2, "mail quota"), directory.UndefinedAttributeType},
 		{"attribute without a name", change(2, ""), directory.UndefinedAttributeType},
 		{"attribute without values", &ldapwire.AddRequest{DN: "uid=x,o=mail", Attributes: []ldapwire.Attribute{{Name: "sn"}}}, directory.InvalidAttributeSyntax},

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"mailsrv/pkg/directory"
@@ -17,26 +18,35 @@ import (
 	"mailsrv/pkg/wire/ldapwire"
 )
 
-const mechanismExternal = "EXTERNAL"
+// The SASL mechanisms.
+const (
+	mechanismExternal = "EXTERNAL"
+	mechanismPlain    = "PLAIN"
+)
 
 // bind answers a bind (RFC 4511 §4.2, RFC 4513 §5). Whatever comes of it, the
 // connection has no identity of an earlier one.
-func (c *session) bind(ctx context.Context, req *ldapwire.BindRequest) *ldapwire.BindResponse {
+func (c *session) bind(ctx context.Context, req *ldapwire.BindRequest, with controls) (*ldapwire.BindResponse, []ldapwire.Control) {
 	start := time.Now()
-	c.who, c.privileged = directory.DN{}, false
+	c.asker = asker{}
 	c.start = start
+	c.cursors.close()
 	who, mech, err := c.authenticate(ctx, req)
-	res := c.result(err)
+	as := asker{}
+	if err == nil {
+		as, err = c.srv.asker(ctx, who)
+	}
+	res := c.asker.result(c, err)
 	switch {
 	case err != nil:
 		c.log.Info("bind refused", "account", printable(req.Name), "mech", mech, "tls", c.tls, "code", res.Code, "duration", time.Since(start), "err", err)
 	case who.IsRoot():
 		c.log.Debug("bind as nobody")
 	default:
-		c.who, c.privileged = who, c.srv.o.Access.Privileged(who)
+		c.asker = as
 		c.log.Info("bind", "account", who.String(), "mech", mech, "tls", c.tls, "duration", time.Since(start))
 	}
-	return &ldapwire.BindResponse{Result: res}
+	return &ldapwire.BindResponse{Result: res}, nil
 }
 
 // authenticate returns who the client is, and how it said so.
@@ -44,28 +54,60 @@ func (c *session) authenticate(ctx context.Context, req *ldapwire.BindRequest) (
 	switch {
 	case req.Version != 3:
 		return who, "", refusal(directory.ProtocolError, "only LDAP version 3 is spoken here")
-	case req.Auth == ldapwire.AuthSASL && req.Mechanism == mechanismExternal:
-		who, err = c.external(req)
-		return who, mechanismExternal, err
-	case req.Auth != ldapwire.AuthSimple:
+	case req.Auth == ldapwire.AuthSimple:
+		who, err = c.simple(ctx, req.Name, req.Password)
+		return who, "simple", err
+	case req.Auth != ldapwire.AuthSASL || !slices.Contains(c.mechanisms(), req.Mechanism):
 		return who, "", refusal(directory.AuthMethodNotSupported, "unknown authentication method")
+	case req.Mechanism == mechanismPlain:
+		who, err = c.plain(ctx, req)
+		return who, mechanismPlain, err
 	}
-	who, err = c.simple(ctx, req)
-	return who, "simple", err
+	who, err = c.external(req)
+	return who, mechanismExternal, err
 }
 
-func (c *session) simple(ctx context.Context, req *ldapwire.BindRequest) (directory.DN, error) {
+// mechanisms are the SASL mechanisms that are offered on this connection.
+func (c *session) mechanisms() []string {
+	var names []string
+	if _, ok := c.peer(); ok {
+		names = append(names, mechanismExternal)
+	}
+	if c.secure {
+		names = append(names, mechanismPlain)
+	}
+	return names
+}
+
+// plain is SASL PLAIN (RFC 4616): the names are DNs, with "dn:" before them or not.
+func (c *session) plain(ctx context.Context, req *ldapwire.BindRequest) (directory.DN, error) {
+	parts := strings.Split(req.Credentials, "\x00")
+	if len(parts) != 3 || parts[1] == "" {
+		return directory.DN{}, refusal(directory.ProtocolError, "malformed PLAIN message")
+	}
+	name := strings.TrimPrefix(parts[1], "dn:")
+	dn, err := c.simple(ctx, name, parts[2])
+	if err != nil || parts[0] == "" {
+		return dn, err
+	}
+	if authzid, err := parseDN(strings.TrimPrefix(parts[0], "dn:")); err != nil || !authzid.Equal(dn) {
+		return directory.DN{}, refusal(directory.InvalidCredentials, "")
+	}
+	return dn, nil
+}
+
+func (c *session) simple(ctx context.Context, name, given string) (directory.DN, error) {
 	nobody := directory.DN{}
-	if req.Name == "" && req.Password == "" {
+	if name == "" && given == "" {
 		return nobody, nil // §5.1.1: anonymous
 	}
 	if !c.secure {
 		return nobody, refusal(directory.ConfidentialityRequired, "passwords need TLS")
 	}
-	if req.Password == "" { // §5.1.2, §6.3.1: a forgotten password must not look like a success
+	if given == "" { // §5.1.2, §6.3.1: a forgotten password must not look like a success
 		return nobody, refusal(directory.UnwillingToPerform, "empty password")
 	}
-	dn, err := parseDN(req.Name)
+	dn, err := parseDN(name)
 	if err != nil {
 		return nobody, err
 	}
@@ -74,7 +116,7 @@ func (c *session) simple(ctx context.Context, req *ldapwire.BindRequest) (direct
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.srv.o.TimeLimit)
 	defer cancel()
-	err = c.srv.verify(ctx, dn, req.Password)
+	err = c.srv.verify(ctx, dn, given)
 	switch {
 	case err == nil:
 		return dn, nil
@@ -112,20 +154,31 @@ func (s *Server) verify(ctx context.Context, dn directory.DN, given string) erro
 	return nil
 }
 
-// external is SASL EXTERNAL over a unix socket: the DN that Options.Peers has
-// for the uid at the other end. An authorization identity must be that DN.
+// peer is who is at the other end by other means than LDAP's: the process on a
+// unix socket, or the owner of the client certificate.
+func (c *session) peer() (dn directory.DN, ok bool) {
+	if uid, local := listen.PeerUID(c.conn.Raw()); local {
+		dn, ok = c.srv.o.Peers[uid]
+		return dn, ok
+	}
+	t, overTLS := c.out.conn.(*tls.Conn)
+	if !overTLS || len(c.srv.o.Certificates) == 0 {
+		return dn, false
+	}
+	// Verified chains alone: a certificate by itself says nothing.
+	chains := t.ConnectionState().VerifiedChains
+	if len(chains) == 0 {
+		return dn, false
+	}
+	dn, ok = c.srv.o.Certificates[chains[0][0].Subject.String()]
+	return dn, ok
+}
+
+// external is SASL EXTERNAL. An authorization identity must be the peer's own.
 func (c *session) external(req *ldapwire.BindRequest) (directory.DN, error) {
-	nobody := directory.DN{}
-	if len(c.srv.o.Peers) == 0 {
-		return nobody, refusal(directory.AuthMethodNotSupported, "unknown authentication method")
-	}
-	uid, ok := listen.PeerUID(c.conn.Raw())
-	if !ok {
-		return nobody, refusal(directory.InappropriateAuth, "EXTERNAL needs a unix socket")
-	}
-	dn, ok := c.srv.o.Peers[uid]
+	dn, ok := c.peer()
 	if !ok || req.Credentials != "" && req.Credentials != "dn:"+dn.String() {
-		return nobody, refusal(directory.InvalidCredentials, "")
+		return directory.DN{}, refusal(directory.InvalidCredentials, "")
 	}
 	return dn, nil
 }

@@ -36,8 +36,15 @@ func TestBinds(t *testing.T) {
 		{"injection", simple("uid=*,o=mail", "p1"), directory.InvalidCredentials},
 		{"version 2", &ldapwire.BindRequest{Version: 2, Auth: ldapwire.AuthSimple}, directory.ProtocolError},
 		{"unknown choice", &ldapwire.BindRequest{Version: 3, Auth: 0x81}, directory.AuthMethodNotSupported},
-		{"SASL PLAIN", &ldapwire.BindRequest{Version: 3, Auth: ldapwire.AuthSASL, Mechanism: "PLAIN"}, directory.AuthMethodNotSupported},
-		{"EXTERNAL over TCP", &ldapwire.BindRequest{Version: 3, Auth: ldapwire.AuthSASL, Mechanism: "EXTERNAL"}, directory.InappropriateAuth},
+		{"PLAIN", plain("", "dn:uid=u1,o=mail", "p1"), directory.Success},
+		{"PLAIN as oneself", plain("dn:UID=u1,o=mail", "uid=u1,o=mail", "p1"), directory.Success},
+		{"PLAIN as another", plain("dn:uid=u0,o=mail", "uid=u1,o=mail", "p1"), directory.InvalidCredentials},
+		{"PLAIN, wrong password", plain("", "uid=u1,o=mail", "p0"), directory.InvalidCredentials},
+		{"PLAIN, empty password", plain("", "uid=u1,o=mail", ""), directory.UnwillingToPerform},
+		{"PLAIN, empty", plain("", "", ""), directory.ProtocolError},
+		{"PLAIN, malformed", &ldapwire.BindRequest{Version: 3, Auth: ldapwire.AuthSASL, Mechanism: "PLAIN"}, directory.ProtocolError},
+		{"unknown mechanism", &ldapwire.BindRequest{Version: 3, Auth: ldapwire.AuthSASL, Mechanism: "CRAM-MD5"}, directory.AuthMethodNotSupported},
+		{"EXTERNAL over TCP", &ldapwire.BindRequest{Version: 3, Auth: ldapwire.AuthSASL, Mechanism: "EXTERNAL"}, directory.AuthMethodNotSupported},
 	} {
 		c := dialRaw(t, l)
 		if res, _ := c.ask(1, test.req); directory.ResultCode(res.Code) != test.want {
@@ -45,10 +52,15 @@ func TestBinds(t *testing.T) {
 		}
 		// A failed or anonymous bind leaves nobody bound, a good one somebody.
 		res, _ := c.ask(2, everything())
-		if bound := res.Code != int(directory.InsufficientAccessRights); bound != (test.want == directory.Success && test.req.Name != "") {
+		if bound := res.Code != int(directory.InsufficientAccessRights); bound != (test.want == directory.Success && test.name != "anonymous") {
 			t.Errorf("%s: a search then gives %+v", test.name, res)
 		}
 	}
+}
+
+func plain(authzid, authcid, password string) *ldapwire.BindRequest {
+	return &ldapwire.BindRequest{Version: 3, Auth: ldapwire.AuthSASL, Mechanism: "PLAIN",
+		Credentials: authzid + "\x00" + authcid + "\x00" + password, HasCredentials: true}
 }
 
 // TestRebindDropsIdentity: a failed bind ends the rights of the one before.
@@ -198,7 +210,7 @@ func TestExternal(t *testing.T) {
 	other := listen(t, "unix", filepath.Join(t.TempDir(), "s"))
 	o.Peers = map[uint32]directory.DN{1 << 30: admin()}
 	serve(t, other, o)
-	if res, _ := dialRaw(t, other).ask(1, external("")); res.Code != int(directory.InvalidCredentials) {
+	if res, _ := dialRaw(t, other).ask(1, external("")); res.Code != int(directory.AuthMethodNotSupported) {
 		t.Errorf("another uid: %+v", res)
 	}
 }

@@ -10,20 +10,29 @@ import (
 
 // compare answers whether an entry has a value (§4.10), by the matching rules
 // of the Tree's searches.
-func (c *session) compare(ctx context.Context, op *operation, request ldapwire.Op) ldapwire.Result {
+func (c *session) compare(ctx context.Context, op *operation, request ldapwire.Op, with controls) (ldapwire.Result, []ldapwire.Control) {
 	req := request.(*ldapwire.CompareRequest)
-	res := c.compared(ctx, req)
+	res := c.compared(ctx, req, with)
 	c.log.Debug("compare", "id", op.id, "dn", printable(req.DN), "attribute", printable(req.Attribute), "code", res.Code)
-	return res
+	return res, nil
 }
 
-func (c *session) compared(ctx context.Context, req *ldapwire.CompareRequest) ldapwire.Result {
+func (c *session) compared(ctx context.Context, req *ldapwire.CompareRequest, with controls) ldapwire.Result {
+	as := with.as
 	dn, err := parseDN(req.DN)
 	if err != nil {
-		return c.result(err)
+		return as.result(c, err)
 	}
-	if c.who.IsRoot() || isPassword(req.Attribute) || !c.mayRead(dn, baseName(req.Attribute)) {
+	if as.nobody() || isPassword(req.Attribute) || !as.mayRead(c.srv, dn, baseName(req.Attribute)) {
 		return result(directory.InsufficientAccessRights, "")
+	}
+	if with.assert != nil {
+		if found, err := c.exists(ctx, dn, *with.assert); err != nil || !found {
+			if err == nil {
+				err = refusal(directory.AssertionFailed, "")
+			}
+			return as.result(c, err)
+		}
 	}
 	for _, try := range [...]struct {
 		filter directory.Filter
@@ -34,7 +43,7 @@ func (c *session) compared(ctx context.Context, req *ldapwire.CompareRequest) ld
 	} {
 		found, err := c.exists(ctx, dn, try.filter)
 		if err != nil {
-			return c.result(err)
+			return as.result(c, err)
 		}
 		if found {
 			return result(try.code, "")

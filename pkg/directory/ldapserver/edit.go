@@ -7,129 +7,166 @@ import (
 	"mailsrv/pkg/wire/ldapwire"
 )
 
-// target reads the DN of an entry to be changed, and refuses who may not
-// change that attribute of it ("": the entry itself).
-func (c *session) target(name, attribute string) (directory.DN, error) {
-	dn, err := parseDN(name)
-	if err != nil {
-		return dn, err
-	}
-	return dn, c.mayWrite(dn, attribute)
+// edited is how a change ended, with the answers to its controls.
+type edited struct {
+	res      ldapwire.Result
+	controls []ldapwire.Control
 }
 
-func (c *session) mayWrite(dn directory.DN, attribute string) error {
-	switch {
-	case c.who.IsRoot():
-		return refusal(directory.InsufficientAccessRights, "bind first")
-	case !c.srv.o.Access.MayWrite(c.who, dn, baseName(attribute)):
-		return refusal(directory.InsufficientAccessRights, "")
-	case c.srv.editor == nil:
-		return refusal(directory.UnwillingToPerform, "this directory is read-only")
-	}
-	return nil
+// edit answers a change.
+func (c *session) edit(id int, response ldapwire.Tag, e edited) {
+	c.reply(id, done(response, e.res), e.controls...)
 }
 
 // add is RFC 4511 §4.7.
-func (c *session) add(ctx context.Context, req *ldapwire.AddRequest) ldapwire.Result {
-	return c.edited("add", req.DN, func() error {
-		dn, err := c.target(req.DN, "")
-		if err != nil {
+func (c *session) add(ctx context.Context, req *ldapwire.AddRequest, with controls) edited {
+	return c.change(ctx, "add", req.DN, with, func(op *directory.Operation) error {
+		op.Kind = directory.AddEntry
+		if err := with.as.mayWrite(c.srv, op.DN, ""); err != nil {
 			return err
 		}
-		e := directory.Entry{DN: dn, Attributes: make([]directory.Attribute, len(req.Attributes))}
-		for i, a := range req.Attributes {
-			if e.Attributes[i], err = attributeOf(a); err != nil {
+		for _, a := range req.Attributes {
+			attribute, err := attributeOf(a)
+			if err != nil {
 				return err
 			}
 			if len(a.Values) == 0 {
 				return refusal(directory.InvalidAttributeSyntax, "no values of "+a.Name)
 			}
+			if err := with.as.mayWrite(c.srv, op.DN, attribute.Name); err != nil {
+				return err
+			}
+			op.Attributes = append(op.Attributes, attribute)
 		}
-		return c.srv.editor.Add(ctx, e)
+		return nil
 	})
 }
 
 // modify is §4.6.
-func (c *session) modify(ctx context.Context, req *ldapwire.ModifyRequest) ldapwire.Result {
-	return c.edited("modify", req.DN, func() error {
-		dn, err := parseDN(req.DN)
-		if err != nil {
-			return err
-		}
+func (c *session) modify(ctx context.Context, req *ldapwire.ModifyRequest, with controls) edited {
+	return c.change(ctx, "modify", req.DN, with, func(op *directory.Operation) error {
+		op.Kind = directory.ModifyEntry
 		if len(req.Changes) == 0 {
-			if err := c.mayWrite(dn, ""); err != nil {
+			if err := with.as.mayWrite(c.srv, op.DN, ""); err != nil {
 				return err
 			}
 		}
-		changes := make([]directory.Change, len(req.Changes))
-		for i, change := range req.Changes {
-			if change.Kind > int(directory.ReplaceValues) {
+		for _, change := range req.Changes {
+			if change.Kind > int(directory.IncrementValues) {
 				return refusal(directory.ProtocolError, "unknown kind of modification")
 			}
 			a, err := attributeOf(change.Attribute)
 			if err != nil {
 				return err
 			}
-			if err := c.mayWrite(dn, a.Name); err != nil {
+			if err := with.as.mayWrite(c.srv, op.DN, a.Name); err != nil {
 				return err
 			}
-			changes[i] = directory.Change{Kind: directory.ChangeKind(change.Kind), Attribute: a}
+			op.Changes = append(op.Changes, directory.Change{Kind: directory.ChangeKind(change.Kind), Attribute: a})
 		}
-		return c.srv.editor.Modify(ctx, dn, changes)
+		return nil
 	})
 }
 
 // delete is §4.8.
-func (c *session) delete(ctx context.Context, req *ldapwire.DelRequest) ldapwire.Result {
-	return c.edited("delete", req.DN, func() error {
-		dn, err := c.target(req.DN, "")
-		if err != nil {
-			return err
-		}
-		return c.srv.editor.Delete(ctx, dn)
+func (c *session) delete(ctx context.Context, req *ldapwire.DelRequest, with controls) edited {
+	return c.change(ctx, "delete", req.DN, with, func(op *directory.Operation) error {
+		op.Kind, op.Subtree = directory.DeleteEntry, with.subtree
+		return with.as.mayWrite(c.srv, op.DN, "")
 	})
 }
 
 // rename is §4.9, modify DN.
-func (c *session) rename(ctx context.Context, req *ldapwire.ModifyDNRequest) ldapwire.Result {
-	return c.edited("rename", req.DN, func() error {
-		dn, err := c.target(req.DN, "")
-		if err != nil {
+func (c *session) rename(ctx context.Context, req *ldapwire.ModifyDNRequest, with controls) edited {
+	return c.change(ctx, "rename", req.DN, with, func(op *directory.Operation) error {
+		op.Kind, op.DeleteOld = directory.RenameEntry, req.DeleteOldRDN
+		if err := with.as.mayWrite(c.srv, op.DN, ""); err != nil {
 			return err
 		}
 		rdn, err := parseDN(req.NewRDN)
 		if err != nil {
 			return err
 		}
-		if len(rdn.RDNs) != 1 || dn.IsRoot() {
+		if len(rdn.RDNs) != 1 || op.DN.IsRoot() {
 			return refusal(directory.InvalidDNSyntax, "not one RDN")
 		}
-		parent := dn.Parent()
-		var superior *directory.DN
+		op.RDN = rdn.RDNs[0]
+		parent := op.DN.Parent()
 		if req.HasNewSuperior {
 			if parent, err = parseDN(req.NewSuperior); err != nil {
 				return err
 			}
-			superior = &parent
+			op.Superior = &parent
 		}
-		to := directory.DN{RDNs: append(rdn.RDNs, parent.RDNs...)}
-		if err := c.mayWrite(to, ""); err != nil {
-			return err
-		}
-		return c.srv.editor.Rename(ctx, dn, rdn.RDNs[0], req.DeleteOldRDN, superior)
+		return with.as.mayWrite(c.srv, directory.DN{RDNs: append([]directory.RDN{op.RDN}, parent.RDNs...)}, "")
 	})
 }
 
-// edited runs a change and logs it.
-func (c *session) edited(what, dn string, run func() error) ldapwire.Result {
-	err := run()
-	res := c.result(err)
+// change makes a change, once prepare has filled it in and found that the asker
+// may, and logs it.
+func (c *session) change(ctx context.Context, what, name string, with controls, prepare func(*directory.Operation) error) edited {
+	outcome, err := func() (directory.Outcome, error) {
+		op := directory.Operation{Actor: with.as.DN, Assert: with.assert}
+		var err error
+		if op.DN, err = parseDN(name); err != nil {
+			return directory.Outcome{}, err
+		}
+		if err := prepare(&op); err != nil {
+			return directory.Outcome{}, err
+		}
+		if with.assert != nil && !with.as.mayFilter(c.srv, op.DN, with.assert) {
+			return directory.Outcome{}, refusal(directory.InsufficientAccessRights, "")
+		}
+		return c.srv.operate(ctx, op)
+	}()
+	e := edited{res: with.as.result(c, err)}
+	c.logEdit(what, name, with.as, e.res, err)
 	if err != nil {
-		c.log.Info(what+" refused", "dn", printable(dn), "account", c.who.String(), "code", res.Code, "err", err)
-	} else {
-		c.log.Info(what, "dn", printable(dn), "account", c.who.String())
+		return e
 	}
-	return res
+	if with.pre != nil && outcome.Before != nil {
+		e.controls = append(e.controls, c.entryControl(ldapwire.OIDPreRead, *outcome.Before, with.pre, with.as))
+	}
+	if with.post != nil && outcome.After != nil {
+		e.controls = append(e.controls, c.entryControl(ldapwire.OIDPostRead, *outcome.After, with.post, with.as))
+	}
+	return e
+}
+
+// operate makes a change by the best that the Tree offers.
+func (s *Server) operate(ctx context.Context, op directory.Operation) (directory.Outcome, error) {
+	if s.operator != nil {
+		return s.operator.Operate(ctx, op)
+	}
+	switch op.Kind {
+	case directory.AddEntry:
+		return directory.Outcome{}, s.editor.Add(ctx, directory.Entry{DN: op.DN, Attributes: op.Attributes})
+	case directory.ModifyEntry:
+		return directory.Outcome{}, s.editor.Modify(ctx, op.DN, op.Changes)
+	case directory.DeleteEntry:
+		return directory.Outcome{}, s.editor.Delete(ctx, op.DN)
+	}
+	return directory.Outcome{}, s.editor.Rename(ctx, op.DN, op.RDN, op.DeleteOld, op.Superior)
+}
+
+// entryControl tells the attributes of an entry that were asked for and may be read.
+func (c *session) entryControl(oid string, e directory.Entry, names []string, as asker) ldapwire.Control {
+	answer := &ldapwire.SearchEntry{DN: e.DN.String()}
+	for name, values := range c.readable(e, as) {
+		operational := c.srv.o.Schema != nil && c.srv.o.Schema.Attribute(name) != nil && c.srv.o.Schema.Attribute(name).Operational()
+		if asked(names, name, operational) {
+			answer.Attributes = append(answer.Attributes, ldapwire.Attribute{Name: name, Values: values})
+		}
+	}
+	return ldapwire.EntryControl(oid, answer)
+}
+
+func (c *session) logEdit(what, dn string, as asker, res ldapwire.Result, err error) {
+	if err != nil {
+		c.log.Info(what+" refused", "dn", printable(dn), "account", as.DN.String(), "code", res.Code, "err", err)
+	} else {
+		c.log.Info(what, "dn", printable(dn), "account", as.DN.String())
+	}
 }
 
 // attributeOf checks the description of an attribute that a client sent.

@@ -12,26 +12,28 @@ import (
 )
 
 // extended answers the extended operations other than StartTLS (RFC 4511 §4.12).
-func (c *session) extended(ctx context.Context, req *ldapwire.ExtendedRequest) *ldapwire.ExtendedResponse {
+func (c *session) extended(ctx context.Context, req *ldapwire.ExtendedRequest, with controls) *ldapwire.ExtendedResponse {
 	c.log.Debug("extended operation", "oid", printable(req.OID))
 	switch req.OID {
 	case ldapwire.OIDWhoAmI: // RFC 4532 §2.2
 		res := &ldapwire.ExtendedResponse{HasValue: true}
-		if !c.who.IsRoot() {
-			res.Value = "dn:" + c.who.String()
+		if !with.as.nobody() {
+			res.Value = "dn:" + with.as.DN.String()
 		}
 		return res
 	case ldapwire.OIDPasswordModify:
-		return c.passwordModify(ctx, req)
+		return c.passwordModify(ctx, req, with.as)
+	case ldapwire.OIDCancel:
+		return &ldapwire.ExtendedResponse{Result: c.cancel(req)}
 	}
 	return &ldapwire.ExtendedResponse{Result: result(directory.ProtocolError, "unknown extended operation "+printable(req.OID))}
 }
 
 // passwordModify is RFC 3062.
-func (c *session) passwordModify(ctx context.Context, req *ldapwire.ExtendedRequest) *ldapwire.ExtendedResponse {
+func (c *session) passwordModify(ctx context.Context, req *ldapwire.ExtendedRequest, as asker) *ldapwire.ExtendedResponse {
 	var generated string
-	user := c.who.String()
-	res := c.edited("password change", user, func() error {
+	user := as.DN.String()
+	err := func() error {
 		p, err := ldapwire.DecodePasswordModify(req.Value)
 		if err != nil {
 			return &directory.ResultError{Code: directory.ProtocolError, Text: "malformed password modify request", Err: err}
@@ -42,8 +44,11 @@ func (c *session) passwordModify(ctx context.Context, req *ldapwire.ExtendedRequ
 		if p.User != "" {
 			user = strings.TrimPrefix(p.User, "dn:")
 		}
-		dn, err := c.target(user, "userPassword")
+		dn, err := parseDN(user)
 		if err != nil {
+			return err
+		}
+		if err := as.mayWrite(c.srv, dn, "userPassword"); err != nil {
 			return err
 		}
 		if p.Old != "" {
@@ -61,12 +66,31 @@ func (c *session) passwordModify(ctx context.Context, req *ldapwire.ExtendedRequ
 		// Only the hash goes on: a value that looks hashed is still a password.
 		return c.srv.editor.Modify(ctx, dn, []directory.Change{{Kind: directory.ReplaceValues,
 			Attribute: directory.Attribute{Name: "userPassword", Values: []string{password.Hash(p.New)}}}})
-	})
+	}()
+	res := as.result(c, err)
+	c.logEdit("password change", user, as, res, err)
 	answer := &ldapwire.ExtendedResponse{Result: res}
 	if generated != "" && res.Code == int(directory.Success) {
 		answer.Value, answer.HasValue = string(ldapwire.AppendGenerated(nil, generated)), true
 	}
 	return answer
+}
+
+// cancel is RFC 3909: as abandon, but both operations are answered.
+func (c *session) cancel(req *ldapwire.ExtendedRequest) ldapwire.Result {
+	id, err := ldapwire.DecodeCancel(req.Value)
+	if err != nil {
+		return result(directory.ProtocolError, "malformed cancel request")
+	}
+	c.mu.Lock()
+	op := c.ops[id]
+	c.mu.Unlock()
+	if op == nil {
+		return result(directory.NoSuchOperation, "")
+	}
+	op.canceled.Store(true)
+	op.cancel()
+	return ldapwire.Result{}
 }
 
 // startTLS is RFC 4511 §4.14. False ends the connection: the handshake failed,

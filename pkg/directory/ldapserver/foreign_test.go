@@ -148,8 +148,8 @@ func TestRootDSE(t *testing.T) {
 	must(t, err)
 	e := res.Entries[0]
 	for name, want := range map[string][]string{
-		"namingContexts": {"o=mail"}, "supportedLDAPVersion": {"3"}, "vendorName": {"mailsrv"}, "vendorVersion": {"1.0"}, "supportedSASLMechanisms": nil,
-		"supportedExtension": {"1.3.6.1.4.1.4203.1.11.3", "1.3.6.1.4.1.1466.20037", "1.3.6.1.4.1.4203.1.11.1"},
+		"namingContexts": {"o=mail"}, "supportedLDAPVersion": {"3"}, "vendorName": {"mailsrv"}, "vendorVersion": {"1.0"}, "supportedSASLMechanisms": {"PLAIN"},
+		"supportedExtension": {"1.3.6.1.4.1.4203.1.11.3", "1.3.6.1.1.8", "1.3.6.1.4.1.1466.20037", "1.3.6.1.4.1.4203.1.11.1"},
 	} {
 		if got := e.GetAttributeValues(name); !slices.Equal(got, want) {
 			t.Errorf("%s: %v, want %v", name, got, want)
@@ -220,7 +220,21 @@ func TestOpenLDAPTools(t *testing.T) {
 			run(0, "", "ldapwhoami", "-x", "-H", urls["tcp"], "-D", "uid=new,o=mail", "-w", "second")
 			run(49, "", "ldapwhoami", "-x", "-H", urls["tcp"], "-D", "uid=new,o=mail", "-w", "first")
 			run(0, "", tool("ldapmodrdn", "-r", "uid=new,o=mail", "uid=newer")...)
-			run(12, "", tool("ldapsearch", "-b", "o=mail", "-E", "!pr=2/noprompt")...)
+			for _, options := range [][]string{{"-E", "!pr=2/noprompt"}, {"-E", "!pr=2/noprompt", "-E", "!sss=-sn/uid"}} {
+				out = run(0, "", append(tool("ldapsearch", "-LLL", "-b", "o=mail"), append(options, "(uid=*)", "uid")...)...)
+				if n := strings.Count(out, "\nuid: "); n != 4 || len(options) == 4 && strings.LastIndex(out, "uid: newer") < strings.LastIndex(out, "uid: u") {
+					t.Errorf("%v: %d entries\n%s", options, n, out)
+				}
+			}
+			out = run(0, "", tool("ldapsearch", "-LLL", "-o", "ldif-wrap=no", "-s", "base", "-b", "cn=Subschema", "+")...)
+			for _, name := range []string{"attributeTypes", "objectClasses", "matchingRules", "ldapSyntaxes"} {
+				if n := strings.Count(out, "\n"+name+": ( "); n < 30 {
+					t.Errorf("%d %s are published", n, name)
+				}
+			}
+			if out := run(0, "", tool("ldapwhoami", "-e", "!authzid=dn:uid=newer,o=mail")...); !strings.Contains(out, "dn:uid=newer,o=mail") {
+				t.Error(out)
+			}
 			run(0, "", tool("ldapdelete", "uid=newer,o=mail")...)
 			run(32, "", tool("ldapsearch", "-b", "uid=newer,o=mail")...)
 		})

@@ -3,8 +3,9 @@
 //
 // Passwords are taken over TLS, unix sockets and loopback only; nobody reads
 // or writes without a bind, but for the root DSE; userPassword is never sent,
-// compared or searched. On a unix socket SASL EXTERNAL (RFC 4422 appendix A)
-// gives a process the DN that its uid stands for.
+// compared or searched. SASL EXTERNAL (RFC 4422 appendix A) gives a process on a
+// unix socket the DN that its uid stands for, and a client certificate that of
+// its subject; SASL PLAIN (RFC 4616) is a simple bind by another way.
 //
 // Searches and compares run beside the reading of further requests, up to
 // Options.Pending at once, so that an Abandon takes effect; everything else
@@ -23,6 +24,7 @@ import (
 	"time"
 
 	"mailsrv/pkg/directory"
+	"mailsrv/pkg/schema"
 )
 
 // Limits of hardening.md section 3.
@@ -60,6 +62,11 @@ type Options struct {
 	Peers map[uint32]directory.DN
 	// NamingContexts are told in the root DSE.
 	NamingContexts []directory.DN
+	// Schema is published, sorts, and knows the names of attributes; nil: none of it.
+	Schema *schema.Schema
+	// Certificates are the DNs of who has proved a certificate of that subject
+	// (RFC 4514), for SASL EXTERNAL over TLS; empty offers none.
+	Certificates map[string]directory.DN
 	// Version is told in the root DSE.
 	Version string
 	// SizeLimit and TimeLimit bound a search: 0 means 500 entries, 5 seconds.
@@ -86,6 +93,8 @@ type Account struct {
 type Server struct {
 	o      Options
 	editor directory.Editor // nil: read only
+	// operator is the editor, if it can more.
+	operator directory.Operator
 	// hashes bounds the accounts' password hashes at work: each takes a core
 	// and much memory.
 	hashes chan struct{}
@@ -110,7 +119,8 @@ func New(o Options) *Server {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	editor, _ := o.Tree.(directory.Editor)
-	return &Server{o: o, editor: editor, hashes: make(chan struct{}, runtime.GOMAXPROCS(0))}
+	operator, _ := o.Tree.(directory.Operator)
+	return &Server{o: o, editor: editor, operator: operator, hashes: make(chan struct{}, runtime.GOMAXPROCS(0))}
 }
 
 // ServeConn serves one connection until it ends, and closes it. When ctx ends

@@ -23,6 +23,7 @@ import (
 	"mailsrv/pkg/directory"
 	"mailsrv/pkg/directory/ldapserver"
 	"mailsrv/pkg/directory/sqldir"
+	"mailsrv/pkg/schema"
 	"mailsrv/pkg/wire/ldapwire"
 )
 
@@ -82,7 +83,12 @@ func filled(t testing.TB, n int) directory.Editor {
 }
 
 func options(tree directory.Tree) ldapserver.Options {
+	rules, err := schema.Load()
+	if err != nil {
+		panic(err)
+	}
 	return ldapserver.Options{
+		Schema:         rules,
 		Tree:           tree,
 		Access:         directory.Access{Admins: []directory.DN{admin()}},
 		Accounts:       []ldapserver.Account{{DN: admin(), Password: secret}},

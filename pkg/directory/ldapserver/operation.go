@@ -3,6 +3,7 @@ package ldapserver
 import (
 	"context"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"mailsrv/pkg/directory"
@@ -15,6 +16,8 @@ type operation struct {
 	cancel context.CancelFunc
 	// abandoned is guarded by the writer's lock: nothing is sent afterwards.
 	abandoned bool
+	// canceled: the client has asked for an early end, and an answer (RFC 3909).
+	canceled atomic.Bool
 }
 
 // job is a search or a compare that is to be run.
@@ -22,8 +25,9 @@ type job struct {
 	ctx      context.Context
 	op       *operation
 	request  ldapwire.Op
+	with     controls
 	response ldapwire.Tag
-	run      func(context.Context, *operation, ldapwire.Op) ldapwire.Result
+	run      func(context.Context, *operation, ldapwire.Op, controls) (ldapwire.Result, []ldapwire.Control)
 }
 
 // begin runs a request beside the reading of others, when it is its turn, and
@@ -70,9 +74,12 @@ func (c *session) perform(j job) {
 	defer func() { <-c.slots }()
 	defer j.op.cancel()
 	defer c.guard()
-	res := j.run(j.ctx, j.op, j.request)
+	res, controls := j.run(j.ctx, j.op, j.request, j.with)
+	if j.op.canceled.Load() {
+		res = result(directory.Canceled, "")
+	}
 	c.delist(j.op) // first: the client may use the id again as soon as it hears the end
-	c.out.finish(j.op, done(j.response, res))
+	c.out.finish(j.op, done(j.response, res), controls...)
 }
 
 // slot waits a moment for a place among the operations under way.

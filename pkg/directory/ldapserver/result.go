@@ -47,13 +47,13 @@ func refuse(request ldapwire.Tag, res ldapwire.Result) ldapwire.Op {
 }
 
 // result makes of a Tree's error what the client may hear; nil is success.
-func (c *session) result(err error) ldapwire.Result {
+func (a asker) result(c *session, err error) ldapwire.Result {
 	if err == nil {
 		return ldapwire.Result{}
 	}
 	if r, ok := errors.AsType[*directory.ResultError](err); ok {
 		res := result(r.Code, r.Text)
-		if !c.who.IsRoot() && c.srv.o.Access.MayRead(c.who, r.Matched, "") {
+		if !r.Matched.IsRoot() && a.mayRead(c.srv, r.Matched, "") {
 			res.MatchedDN = r.Matched.String()
 		}
 		return res

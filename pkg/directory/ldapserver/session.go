@@ -28,10 +28,11 @@ type session struct {
 	tls    bool
 	start  time.Time
 
-	// who is bound; the root DN: nobody. Only the reading goroutine changes
-	// it, and only while no operation is under way.
-	who        directory.DN
-	privileged bool
+	// Who is bound. Only the reading goroutine changes it, and only while no
+	// operation is under way.
+	asker
+	// cursors are the paged searches that may go on.
+	cursors cursors
 
 	slots   chan struct{}  // one for each operation under way
 	running sync.WaitGroup // the operations under way
@@ -68,6 +69,7 @@ func (c *session) serve(ctx context.Context) {
 		cancel()
 		_ = c.conn.Close() // frees who writes to a client that does not read
 		c.workers.Wait()
+		c.cursors.close()
 	}()
 	for {
 		m, err := c.read()
@@ -85,7 +87,7 @@ func (c *session) serve(ctx context.Context) {
 func (c *session) read() (ldapwire.Message, error) {
 	limit := boundPDU
 	deadline := time.Time{}
-	if c.who.IsRoot() {
+	if c.nobody() {
 		limit = anonymousPDU
 		deadline = c.start.Add(anonymousTime)
 	}
@@ -133,8 +135,11 @@ func (c *session) dispatch(ctx context.Context, m ldapwire.Message) bool {
 		c.end(ldapwire.ErrSyntax) // §4.1.1.1: 0 is ours
 		return false
 	}
-	if refusal := critical(m); refusal != nil {
-		c.reply(m.ID, refusal)
+	with, err := c.controlsOf(m)
+	if err != nil {
+		if response := refuse(m.Op.Tag(), c.asker.result(c, err)); response != nil {
+			c.reply(m.ID, response)
+		}
 		return true
 	}
 	switch op := m.Op.(type) {
@@ -144,39 +149,29 @@ func (c *session) dispatch(ctx context.Context, m ldapwire.Message) bool {
 		c.abandon(op.ID)
 	case *ldapwire.BindRequest:
 		c.running.Wait() // §4.2.1: nothing runs across a change of identity
-		c.reply(m.ID, c.bind(ctx, op))
+		res, controls := c.bind(ctx, op, with)
+		c.reply(m.ID, res, controls...)
 	case *ldapwire.SearchRequest:
-		_, limit := c.limits(op)
-		return c.begin(ctx, m, limit, job{request: op, response: ldapwire.TagSearchDone, run: c.search})
+		_, limit := with.as.limits(c.srv, op)
+		return c.begin(ctx, m, limit, job{request: op, with: with, response: ldapwire.TagSearchDone, run: c.search})
 	case *ldapwire.CompareRequest:
-		return c.begin(ctx, m, c.srv.o.TimeLimit, job{request: op, response: ldapwire.TagCompareResponse, run: c.compare})
+		return c.begin(ctx, m, c.srv.o.TimeLimit, job{request: op, with: with, response: ldapwire.TagCompareResponse, run: c.compare})
 	case *ldapwire.AddRequest:
-		c.reply(m.ID, done(ldapwire.TagAddResponse, c.add(ctx, op)))
+		c.edit(m.ID, ldapwire.TagAddResponse, c.add(ctx, op, with))
 	case *ldapwire.ModifyRequest:
-		c.reply(m.ID, done(ldapwire.TagModifyResponse, c.modify(ctx, op)))
+		c.edit(m.ID, ldapwire.TagModifyResponse, c.modify(ctx, op, with))
 	case *ldapwire.DelRequest:
-		c.reply(m.ID, done(ldapwire.TagDelResponse, c.delete(ctx, op)))
+		c.edit(m.ID, ldapwire.TagDelResponse, c.delete(ctx, op, with))
 	case *ldapwire.ModifyDNRequest:
-		c.reply(m.ID, done(ldapwire.TagModifyDNResponse, c.rename(ctx, op)))
+		c.edit(m.ID, ldapwire.TagModifyDNResponse, c.rename(ctx, op, with))
 	case *ldapwire.ExtendedRequest:
 		if op.OID == ldapwire.OIDStartTLS {
 			return c.startTLS(ctx, m.ID)
 		}
-		c.reply(m.ID, c.extended(ctx, op))
+		c.reply(m.ID, c.extended(ctx, op, with))
 	default: // a response
 		c.end(ldapwire.ErrSyntax)
 		return false
 	}
 	return true
-}
-
-// critical answers a request with a critical control: we know none (§4.1.11).
-// Nil: there is none, or the request has no response.
-func critical(m ldapwire.Message) ldapwire.Op {
-	for _, control := range m.Controls {
-		if control.Critical {
-			return refuse(m.Op.Tag(), result(directory.UnavailableCritExtension, "unknown critical control "+printable(control.OID)))
-		}
-	}
-	return nil
 }

@@ -40,13 +40,13 @@ func (w *writer) append(op *operation, encode func(dst []byte) []byte) error {
 }
 
 // finish adds the last message of op and sends all there is.
-func (w *writer) finish(op *operation, last ldapwire.Op) {
+func (w *writer) finish(op *operation, last ldapwire.Op, controls ...ldapwire.Control) {
 	w.waiting.Add(1)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	others := w.waiting.Add(-1)
 	if !op.abandoned {
-		w.buf = ldapwire.AppendMessage(w.buf, ldapwire.Message{ID: op.id, Op: last})
+		w.buf = ldapwire.AppendMessage(w.buf, ldapwire.Message{ID: op.id, Op: last, Controls: controls})
 	}
 	if others == 0 || len(w.buf) >= flushAt {
 		w.flush()
@@ -67,4 +67,6 @@ func (w *writer) flush() {
 }
 
 // reply sends a message that no operation under way belongs to.
-func (c *session) reply(id int, op ldapwire.Op) { c.out.finish(&operation{id: id}, op) }
+func (c *session) reply(id int, op ldapwire.Op, controls ...ldapwire.Control) {
+	c.out.finish(&operation{id: id}, op, controls...)
+}
