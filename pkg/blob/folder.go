@@ -68,6 +68,10 @@ func (f *Folder) path(d Digest) string {
 	return filepath.Join(f.dir, s[:2], s)
 }
 
+// ErrSync: the system could not make a file durable. What it would say of a
+// second try cannot be believed; the process must start again.
+var ErrSync = errors.New("file could not be synced")
+
 // File is a body on its way into a Folder. Write it from one goroutine, then
 // either Keep or Discard it.
 type File struct {
@@ -103,11 +107,12 @@ func (f *File) Keep(d Digest) (err error) {
 	if err := f.folder.name(f.file.Name(), final); err != nil {
 		return err
 	}
-	if err := errors.Join(f.file.Sync(), syncDir(filepath.Dir(final)), f.file.Close()); err != nil {
-		return errors.Join(err, os.Remove(final))
+	if err := errors.Join(f.file.Sync(), syncDir(filepath.Dir(final))); err != nil {
+		return errors.Join(ErrSync, err, os.Remove(final))
 	}
+	file := f.file
 	f.file = nil
-	return nil
+	return file.Close()
 }
 
 // Discard forgets the body, unless it was kept.
@@ -155,7 +160,7 @@ func (f *Folder) name(tmp, final string) error {
 	switch err := os.Mkdir(filepath.Dir(final), 0o700); {
 	case err == nil:
 		if err := syncDir(f.dir); err != nil {
-			return err
+			return errors.Join(ErrSync, err)
 		}
 	case !errors.Is(err, fs.ErrExist):
 		return err

@@ -71,9 +71,10 @@ func (s *Store) take(ctx context.Context, in mail.Body) (*body, error) {
 	buf = scanned.AppendParts(buf)
 	b.envelope, b.basic, b.structure, b.parts = buf[:ends[0]], buf[ends[0]:ends[1]], buf[ends[1]:ends[2]], buf[ends[2]:]
 	if b.inFile {
-		return b, s.keep(ctx, file, b.digest)
+		err = s.keep(ctx, file, b.digest)
+		s.o.at("file")
 	}
-	return b, nil
+	return b, err
 }
 
 // keep makes a body's file durable, unless the database names it already: then
@@ -83,7 +84,17 @@ func (s *Store) keep(ctx context.Context, file *blob.File, d blob.Digest) error 
 	if err != nil || known {
 		return err
 	}
-	return file.Keep(d)
+	if err = file.Keep(d); errors.Is(err, blob.ErrSync) {
+		s.fail(err)
+	}
+	return err
+}
+
+// fail ends all writing: the disk is not to be trusted until the next start.
+func (s *Store) fail(err error) {
+	if s.failed.CompareAndSwap(nil, &err) && s.o.OnFatal != nil {
+		go s.o.OnFatal(err)
+	}
 }
 
 // named reports whether the database names the file of d.

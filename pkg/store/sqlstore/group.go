@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"fmt"
 
 	"mailsrv/pkg/sqlite"
 	"mailsrv/pkg/store"
@@ -107,6 +108,9 @@ func (g *group) forget() {
 // write runs fn on the writer, alone or with others in one commit. fn may run
 // more than once: it begins by clearing what it fills.
 func (s *Store) write(ctx context.Context, fn func(*group) error) error {
+	if err := s.failed.Load(); err != nil {
+		return fmt.Errorf("%w: %w", store.ErrUnavailable, *err)
+	}
 	return failure(s.db.Write(ctx, func(tx *sqlite.Tx) error {
 		g := s.group
 		g.Tx, g.touched, g.write = tx, g.touched[:0], g.write+1
@@ -118,6 +122,7 @@ func (s *Store) write(ctx context.Context, fn func(*group) error) error {
 		}()
 		err := fn(g)
 		done = err == nil
+		s.o.at("written")
 		return err
 	}))
 }
@@ -232,6 +237,7 @@ func (g *group) flush(tx *sqlite.Tx) error {
 			return err
 		}
 	}
+	g.s.o.at("flush")
 	return nil
 }
 
@@ -241,6 +247,7 @@ func (g *group) settled(committed bool) {
 		g.forget()
 		return
 	}
+	g.s.o.at("committed")
 	for _, c := range g.order {
 		if c.dead || c.reload {
 			g.s.boxes.drop(c.box)
@@ -255,6 +262,7 @@ func (g *group) settled(committed bool) {
 	clear(g.order)
 	g.order = g.order[:0]
 	g.s.boxes.trim()
+	g.s.o.at("published")
 	if len(g.accounts) > knownPlaces || len(g.names) > knownPlaces || len(g.usage) > knownPlaces {
 		g.forget()
 	}

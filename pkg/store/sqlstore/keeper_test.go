@@ -124,6 +124,9 @@ func TestUndelete(t *testing.T) {
 	if u, err := a.Usage(t.Context()); err != nil || u.Messages != 1 {
 		t.Errorf("removed messages count: %+v %v", u, err)
 	}
+	if lines, _ := verify(t, s.Verify); len(lines) > 0 {
+		t.Errorf("with removed messages: %q", lines)
+	}
 	now = now.Add(time.Hour)
 	if _, err := m.Remove(t.Context(), store.UIDsOf(3)); err != nil {
 		t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"mailsrv/pkg/blob"
@@ -47,6 +48,9 @@ type Options struct {
 	// OnFatal: see sqlite.Options.
 	OnFatal func(error)
 	Log     *slog.Logger
+
+	// at is called at the points where a test has the process die.
+	at func(point string)
 }
 
 // DefaultMailboxes are those of RFC 6154 that clients make by themselves
@@ -71,8 +75,9 @@ type Store struct {
 	backups int
 	doomed  []blob.Digest
 
-	group *group
-	boxes boxes
+	group  *group
+	boxes  boxes
+	failed atomic.Pointer[error] // a sync of a body's file
 
 	// stop ends tidying, which pruned belongs to.
 	stop   context.CancelFunc
@@ -96,6 +101,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.at == nil {
+		o.at = func(string) {}
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

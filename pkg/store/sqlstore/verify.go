@@ -111,10 +111,10 @@ type bodyRow struct {
 	envelope, basic, structure, parts []byte
 }
 
-const bodyQuery = `SELECT id, size, messageid, digest, header, text, text IS NULL, outline.body IS NOT NULL,
+const bodyQuery = `SELECT body.id, size, messageid, digest, header, text, text IS NULL, outline.body IS NOT NULL,
 	coalesce(envelope, x''), coalesce(basic, x''), coalesce(structure, x''), coalesce(parts, x''),
-	EXISTS (SELECT 1 FROM message WHERE message.body=id) OR EXISTS (SELECT 1 FROM removed WHERE removed.body=id)
-	FROM body LEFT JOIN outline ON outline.body=id WHERE id>? ORDER BY id LIMIT 32`
+	EXISTS (SELECT 1 FROM message WHERE message.body=body.id) OR EXISTS (SELECT 1 FROM removed WHERE removed.body=body.id)
+	FROM body LEFT JOIN outline ON outline.body=body.id WHERE body.id>? ORDER BY body.id LIMIT 32`
 
 // bodies holds every body against its hash, and what was rendered of it
 // against what would be rendered now.

@@ -1,0 +1,123 @@
+package sqlstore
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"mailsrv/pkg/store"
+)
+
+// faultChild appends small and large messages by turns, and says of each what
+// became of it.
+func faultChild(dir string) {
+	s, err := openCrash(dir, nil)
+	if err != nil {
+		fmt.Println("opening", err)
+		return
+	}
+	ctx := context.Background()
+	a, err := s.Account(ctx, "a@x")
+	if err != nil {
+		fmt.Println("opening", err)
+		return
+	}
+	m, err := a.Open(ctx, "INBOX")
+	if err != nil {
+		fmt.Println("opening", err)
+		return
+	}
+	fmt.Println("ready")
+	for i, left := 0, 10; i < 200 && left > 0; i++ {
+		if _, err := m.Append(ctx, crashBody(i, 500+i%2*3*crashInline), store.Flags{}, time.Time{}, store.NoQuota()); err != nil {
+			fmt.Println("failed", i, err)
+			left--
+			continue
+		}
+		fmt.Println("stored", i)
+	}
+}
+
+// TestFaults has the system refuse what the store asks of the disk: nothing is
+// acknowledged that is not there, and after a failed sync, or a failed write
+// that may have been half of a commit, nothing at all until the next start.
+func TestFaults(t *testing.T) {
+	if dir := os.Getenv("SQLSTORE_FAULT"); dir != "" {
+		faultChild(dir)
+		return
+	}
+	if exec.Command("strace", "-f", "-o", "/dev/null", "true").Run() != nil {
+		t.Skip("strace is not installed, or may not trace")
+	}
+	tests := []struct {
+		name, inject string
+		goesOn       bool
+	}{
+		{"sync of the database", "fdatasync:error=EIO:when=12", false},
+		{"sync of the database for good", "fdatasync:error=EIO:when=12+", false},
+		{"sync of a body's file", "fsync:error=EIO:when=9", false},
+		{"write to the database", "pwrite64:error=EIO:when=60", false},
+		{"no room in the database", "pwrite64:error=ENOSPC:when=60", true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			child := exec.Command("strace", "-f", "-o", "/dev/null", "-e", "trace=fdatasync,fsync,pwrite64", "-e", "inject="+tt.inject,
+				os.Args[0], "-test.run=TestFaults$")
+			child.Env = append(os.Environ(), "SQLSTORE_FAULT="+dir)
+			out, err := child.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := child.Start(); err != nil {
+				t.Fatal(err)
+			}
+			stored, failed, after := map[int]bool{}, 0, 0
+			for lines := bufio.NewScanner(out); lines.Scan(); {
+				switch f := strings.Fields(lines.Text()); f[0] {
+				case "stored":
+					n, _ := strconv.Atoi(f[1])
+					stored[n] = true
+					if failed > 0 {
+						after++
+					}
+				case "failed":
+					failed++
+				case "opening":
+					t.Fatal(lines.Text())
+				}
+			}
+			_ = child.Wait()
+			if failed == 0 || len(stored) == 0 {
+				t.Fatalf("%d stored, %d failed: the fault was not met", len(stored), failed)
+			}
+			if (after > 0) != tt.goesOn {
+				t.Errorf("%d acknowledged after the fault", after)
+			}
+			s, err := openCrash(dir, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			found := map[string]int{}
+			for _, m := range readLedger(t, s, "a@x", map[string]store.ModSeq{})["INBOX"].Messages {
+				found[m.Sum]++
+			}
+			for n := range stored {
+				want := ledger{"INBOX": {Next: 1}}.after("INBOX", "append", []string{strconv.Itoa(n), strconv.Itoa(500 + n%2*3*crashInline)})
+				if k := found[want["INBOX"].Messages[1].Sum]; k != 1 {
+					t.Errorf("message %d is there %d times", n, k)
+				}
+			}
+			if lines, _ := verify(t, s.Verify); len(lines) > 0 {
+				t.Errorf("verify: %q", lines)
+			}
+		})
+	}
+}
