@@ -37,8 +37,11 @@ type realHouse struct {
 	far   *sink
 	// shut makes the store unreachable; settled gets a token an attempt.
 	shut    atomic.Bool
+	remote  atomic.Pointer[remote] // in the place of far, if not nil
 	settled chan queue.Outcome
 }
+
+type remote struct{ mail.Deliverer }
 
 func newRealHouse(t *testing.T) *realHouse {
 	t.Helper()
@@ -78,7 +81,12 @@ func newRealHouse(t *testing.T) *realHouse {
 	key := []byte("key")
 	r := &mta.Resolver{Directory: h.view, Lists: h.view, Hosts: []string{"mx.us.example"}, SRS: mta.NewSRS(key)}
 	var actions map[string]mail.Deliverer
-	router := mta.NewRouter(r, mta.Ways{Stores: stores, Remotes: func(string) mail.Deliverer { return h.far },
+	router := mta.NewRouter(r, mta.Ways{Stores: stores, Remotes: func(string) mail.Deliverer {
+		if r := h.remote.Load(); r != nil {
+			return r
+		}
+		return h.far
+	},
 		Actions: func(name string) (mail.Deliverer, error) { return actions[name], nil }})
 	h.queue, err = queue.Open(t.Context(), queue.Options{Dir: filepath.Join(dir, "queue"), Next: router, Hostname: "mx.us.example", Log: log,
 		Attempted: func(o queue.Outcome) { h.settled <- o }})
