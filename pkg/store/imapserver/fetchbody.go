@@ -117,6 +117,12 @@ func (c *session) fetchBody(i int, q *fetchRequest, m *store.Message) error {
 			return &fatalError{text: "[SERVERBUG] internal error", err: fmt.Errorf("reading message %d: %w", c.box.uids[i], err)}
 		}
 	}
+	if q.preview {
+		c.conn.WriteString(before + "PREVIEW ")
+		if err := c.writePreview(parts, body); err != nil {
+			return &fatalError{text: "[SERVERBUG] internal error", err: fmt.Errorf("reading message %d: %w", c.box.uids[i], err)}
+		}
+	}
 	c.conn.WriteString(")\r\n")
 	return nil
 }

@@ -14,7 +14,7 @@ const maxSections = 100
 // answered once, and in our order.
 type fetchRequest struct {
 	uid, flags, internalDate, size, envelope, body, bodyStructure, modSeq bool
-	saveDate, emailID, threadID                                           bool
+	saveDate, emailID, threadID, preview                                  bool
 
 	sections []fetchSection
 	// since: only messages that changed after it; vanished: and tell which
@@ -93,6 +93,8 @@ func (q *fetchRequest) readItem(l *imapwire.Lexer, word string) {
 		q.uid = true
 	case "FLAGS":
 		q.flags = true
+	case "PREVIEW":
+		q.readPreview(l)
 	case "SAVEDATE":
 		q.saveDate = true
 	case "EMAILID":
@@ -166,6 +168,9 @@ func (q *fetchRequest) fields() store.Fields {
 	if q.emailID {
 		f |= store.FieldID
 	}
+	if q.preview {
+		f |= store.FieldParts
+	}
 	if q.internalDate || q.size || q.saveDate || q.threadID {
 		f |= store.FieldMeta
 	}
@@ -194,6 +199,9 @@ func (s *fetchSection) inHeader() bool {
 
 // needsBody reports whether the message's bytes must be read.
 func (q *fetchRequest) needsBody() bool {
+	if q.preview {
+		return true
+	}
 	for i := range q.sections {
 		if !q.sections[i].inHeader() {
 			return true

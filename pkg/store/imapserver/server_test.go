@@ -246,3 +246,34 @@ func TestIdleOverTLS(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestQuotaTold is GETQUOTA and GETQUOTAROOT (RFC 9208).
+func TestQuotaTold(t *testing.T) {
+	p := newPeer(t, nil)
+	c := p.chat(t.Context())
+	if got := c.ok("GETQUOTAROOT INBOX"); got[0] != "* QUOTAROOT INBOX" || len(got) != 2 {
+		t.Errorf("without limits: %q", got)
+	}
+	if got := c.do(`GETQUOTA ""`); got[0] != "t NO [NONEXISTENT] no such quota root" {
+		t.Errorf("without limits: %q", got)
+	}
+	p.dir.user.Quota = 10 << 10
+	p.put("INBOX", simpleMail(1), `\Deleted`)
+	c = p.chat(t.Context())
+	if got := c.ok("GETQUOTAROOT INBOX"); got[0] != `* QUOTAROOT INBOX ""` || got[1] != `* QUOTA "" (STORAGE 1 10)` {
+		t.Errorf("of storage: %q", got)
+	}
+	p.dir.user.MessageQuota = 5
+	c = p.chat(t.Context())
+	if got := c.ok(`GETQUOTA ""`); got[0] != `* QUOTA "" (STORAGE 1 10 MESSAGE 1 5)` {
+		t.Errorf("of both: %q", got)
+	}
+	if got, want := c.ok("STATUS INBOX (DELETED DELETED-STORAGE)")[0], fmt.Sprintf("* STATUS INBOX (DELETED 1 DELETED-STORAGE %d)", len(simpleMail(1))); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	for command, want := range map[string]string{"GETQUOTA other": "NONEXISTENT", "GETQUOTAROOT Nowhere": "NONEXISTENT"} {
+		if got := c.do(command); !strings.HasPrefix(got[0], "t NO ["+want+"]") {
+			t.Errorf("%s: %q", command, got)
+		}
+	}
+}

@@ -30,7 +30,8 @@ type session struct {
 	// badInRow counts towards maxBad.
 	badInRow int
 	// code goes into the brackets of the OK that answers the command in hand.
-	code []byte
+	code       []byte
+	compressed compression
 	// done: LOGOUT was said.
 	done bool
 }
@@ -53,6 +54,9 @@ func (c *session) serve() error {
 		}
 		if err := c.execute(cmd); err != nil {
 			return err
+		}
+		if err := c.upgrade(); err != nil {
+			return fmt.Errorf("compressing: %w", err)
 		}
 	}
 	return c.flush()

@@ -31,7 +31,9 @@ var statusItems = [...]statusItem{
 type statusRequest struct {
 	// mailboxID: RFC 8474 §4.3; it is no figure.
 	mailboxID bool
-	items     [len(statusItems)]bool
+	// deletedStorage: RFC 9208 §4.1.4; it is counted message by message.
+	deletedStorage bool
+	items          [len(statusItems)]bool
 	// condStore: an item was asked for that only a client of CONDSTORE knows.
 	condStore bool
 }
@@ -40,8 +42,12 @@ func readStatusItems(l *imapwire.Lexer) *statusRequest {
 	var q statusRequest
 	l.List(func() {
 		name := l.Keyword()
-		if name == "MAILBOXID" {
+		switch name {
+		case "MAILBOXID":
 			q.mailboxID = true
+			return
+		case "DELETED-STORAGE":
+			q.deletedStorage = true
 			return
 		}
 		for i := range statusItems {
@@ -100,6 +106,16 @@ func (c *session) tellStatus(name string, q *statusRequest) error {
 		first = false
 		out = append(append(out, item.name...), ' ')
 		out = strconv.AppendUint(out, item.value(c, s), 10)
+	}
+	if q.deletedStorage {
+		size, err := c.deletedStorage(box, s)
+		if err != nil {
+			return err
+		}
+		if !first {
+			out = append(out, ' ')
+		}
+		out, first = strconv.AppendInt(append(out, "DELETED-STORAGE "...), size, 10), false
 	}
 	if q.mailboxID {
 		if !first {

@@ -40,5 +40,8 @@ var commands = [...]command{
 	{"CAPABILITY", false, updateAll, (*session).capability},
 	{"ID", false, updateAll, (*session).id},
 	{"ENABLE", false, updateAll, (*session).enable},
+	{"COMPRESS", false, updateAll, (*session).compress},
+	{"GETQUOTA", false, updateAll, (*session).getQuota},
+	{"GETQUOTAROOT", false, updateAll, (*session).getQuotaRoot},
 	{"LOGOUT", false, updateNone, (*session).logout},
 }

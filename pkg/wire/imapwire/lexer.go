@@ -71,6 +71,15 @@ func (l *Lexer) Take(c byte) bool {
 	return true
 }
 
+// TakeFold reads s if it is next, in any case, and reports whether it was.
+func (l *Lexer) TakeFold(s string) bool {
+	if l.err != nil || len(l.buf)-l.pos < len(s) || !strings.EqualFold(string(l.buf[l.pos:l.pos+len(s)]), s) {
+		return false
+	}
+	l.pos += len(s)
+	return true
+}
+
 // Expect demands c.
 func (l *Lexer) Expect(c byte) {
 	if !l.Take(c) {
