@@ -70,6 +70,9 @@ func (d *daemon) store(ctx context.Context, tree directory.Tree) (*storeRole, er
 			return nil, err
 		}
 	}
+	if err := d.control(ctx, &s, storeCommands(engine)); err != nil {
+		return nil, err
+	}
 	d.stages = append(d.stages, s)
 	return r, nil
 }
