@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +19,7 @@ import (
 	"mailsrv/pkg/directory"
 	"mailsrv/pkg/listen"
 	"mailsrv/pkg/mmp"
+	"mailsrv/pkg/peertest"
 )
 
 // world is a directory and a store that note what was asked of them, in order.
@@ -333,17 +333,12 @@ func TestLoginTakesTooLong(t *testing.T) {
 func TestForeignClients(t *testing.T) {
 	addr := start(t, mmp.FrontOptions{TLS: serverTLS(t)}, &world{}, far)
 	host, port, _ := net.SplitHostPort(addr)
-	for name, command := range map[string][]string{
-		"curl":    {"curl", "-sS", "-k", "--ssl-reqd", "-m", "10", "--user", "alice:secret", "-X", "NOOP", "--head", "pop3://" + addr},
-		"python3": {"python3", "-c", fmt.Sprintf("import poplib,ssl\np=poplib.POP3(%q,%s,timeout=10)\np.stls(ssl._create_unverified_context())\np.user('alice')\nprint(p.pass_('secret'),p.noop(),p.quit())", host, port)},
+	for name, args := range map[string][]string{
+		"curl":    {"-sS", "-k", "--ssl-reqd", "-m", "10", "--user", "alice:secret", "-X", "NOOP", "--head", "pop3://" + addr},
+		"python3": {"-c", fmt.Sprintf("import poplib,ssl\np=poplib.POP3(%q,%s,timeout=10)\np.stls(ssl._create_unverified_context())\np.user('alice')\nprint(p.pass_('secret'),p.noop(),p.quit())", host, port)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := exec.LookPath(command[0]); err != nil {
-				t.Skip("not installed")
-			}
-			if out, err := exec.CommandContext(t.Context(), command[0], command[1:]...).CombinedOutput(); err != nil {
-				t.Errorf("%v\n%s", err, out)
-			}
+			peertest.Client(t, "", peertest.Program(t, name, name), args...)
 		})
 	}
 }

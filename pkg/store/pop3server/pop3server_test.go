@@ -12,6 +12,7 @@ import (
 
 	"mailsrv/pkg/directory"
 	"mailsrv/pkg/mmp"
+	"mailsrv/pkg/peertest"
 	"mailsrv/pkg/store"
 	"mailsrv/pkg/store/pop3server"
 )
@@ -318,10 +319,7 @@ func TestTooManyBadCommands(t *testing.T) {
 
 // TestPoplib runs Python's client over a whole mailbox.
 func TestPoplib(t *testing.T) {
-	python, err := exec.LookPath("python3")
-	if err != nil {
-		t.Skip("no python3")
-	}
+	python := peertest.Program(t, "python3", "python3")
 	p := newPeer(t, pop3server.Options{})
 	p.put(first, second, third)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
