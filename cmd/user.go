@@ -2,11 +2,13 @@ package cmd
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -150,23 +152,45 @@ func newAliasCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				var rows [][]string
-				for _, d := range domains {
-					for _, alias := range d.Aliases {
-						rows = append(rows, []string{alias, d.Name})
-					}
-				}
 				recipients, err := p.Recipients(ctx, "")
-				for _, r := range recipients {
-					if r.User != nil {
-						for _, alias := range append(r.User.Alternates, r.User.Equivalents...) {
-							rows = append(rows, []string{alias.String(), r.User.Mail.String()})
-						}
-					}
-				}
-				return errors.Join(err, a.table(out, []string{"ALIAS", "TARGET"}, rows))
+				return errors.Join(err, a.table(out, []string{"ALIAS", "TARGET"}, aliasRows(domains, recipients)))
 			})})
 	return c
+}
+
+// aliasRows are the further names of domains, users and groups, and the groups
+// of one member, which is what alias add makes for a target elsewhere.
+func aliasRows(domains []directory.Domain, recipients []directory.Recipient) [][]string {
+	var rows [][]string
+	for _, d := range domains {
+		for _, alias := range d.Aliases {
+			rows = append(rows, []string{alias, d.Name})
+		}
+	}
+	addresses := map[string]string{} // of users and groups, by DN
+	for _, r := range recipients {
+		addresses[r.DN().String()] = r.Address().String()
+	}
+	for _, r := range recipients {
+		var names []mail.Address
+		if u := r.User; u != nil {
+			names = slices.Concat(u.Alternates, u.Equivalents)
+		} else if g := r.Group; g != nil {
+			names = slices.Concat(g.Alternates, g.Equivalents)
+			switch {
+			case len(g.Members)+len(g.External) != 1:
+			case len(g.External) == 1:
+				rows = append(rows, []string{g.Mail.String(), g.External[0].String()})
+			default:
+				dn := g.Members[0].String()
+				rows = append(rows, []string{g.Mail.String(), cmp.Or(addresses[dn], dn)})
+			}
+		}
+		for _, alias := range names {
+			rows = append(rows, []string{alias.String(), r.Address().String()})
+		}
+	}
+	return rows
 }
 
 func newDomainCommand() *cobra.Command {
