@@ -115,7 +115,7 @@ func newUserCommand() *cobra.Command {
 			return told(out, "password of "+args[0]+" set", password, made)
 		})}
 	passwd.Flags().BoolVar(&stdin, "password-stdin", false, "read the password from standard input")
-	c.AddCommand(add, passwd, a.set("LOGIN@DOMAIN"), a.remove("LOGIN@DOMAIN", (*directory.Provisioner).DeleteUser), a.list(false), a.show())
+	c.AddCommand(add, passwd, newAppPasswordCommand(&a), a.set("LOGIN@DOMAIN"), a.remove("LOGIN@DOMAIN", (*directory.Provisioner).DeleteUser), a.list(false), a.show())
 	return c
 }
 

@@ -96,7 +96,7 @@ func (l *Logins) login(ctx context.Context, c Client, mechanism, authzid, authci
 		p, trusted := l.proxy(authcid, c.hop())
 		switch {
 		case authzid == "" || authzid == authcid:
-			return l.password(ctx, id, authcid, password)
+			return l.password(ctx, id, c.Service, authcid, password)
 		case !trusted:
 			return fmt.Errorf("%w: %q may not act for %q", ErrBadCredentials, authcid, authzid)
 		}

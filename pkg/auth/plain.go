@@ -9,8 +9,9 @@ import (
 	"mailsrv/pkg/directory"
 )
 
-// password verifies a user's own password, or leaves that to the user's store.
-func (l *Logins) password(ctx context.Context, id *Identity, login, password string) (err error) {
+// password verifies a user's own password, or one of their programs for the
+// service, or leaves that to the user's store.
+func (l *Logins) password(ctx context.Context, id *Identity, service directory.Service, login, password string) (err error) {
 	if l.o.Replay && password != "" {
 		if id.User, err = l.o.Directory.User(ctx, login); err == nil && id.User.Replay.Password {
 			id.Replay = password
@@ -19,7 +20,11 @@ func (l *Logins) password(ctx context.Context, id *Identity, login, password str
 			return err
 		}
 	}
-	id.User, err = l.o.Directory.Verify(ctx, login, password)
+	if v, ok := l.o.Directory.(directory.ServiceVerifier); ok && service != "" {
+		id.User, err = v.VerifyFor(ctx, login, password, service)
+	} else {
+		id.User, err = l.o.Directory.Verify(ctx, login, password)
+	}
 	return err
 }
 

@@ -13,6 +13,7 @@ type Directory struct {
 	ClientCA          string          `yaml:"client_ca"`
 	SchemaFolder      string          `yaml:"schema"`
 	SelfWrite         []string        `yaml:"self_write"`
+	Passwords         Passwords       `yaml:"passwords"`
 	URLs              []string        `yaml:"url"`
 	BindDN            string          `yaml:"bind_dn"`
 	BindPasswordFile  string          `yaml:"bind_password_file"`
@@ -23,6 +24,14 @@ type Directory struct {
 	Timeout           Duration        `yaml:"timeout"`
 	Pool              int             `yaml:"pool"`
 	SCRAM             bool            `yaml:"scram"`
+}
+
+// Passwords is what passwords must be, and what becomes of their hashes.
+type Passwords struct {
+	MinLength int      `yaml:"min_length"`
+	History   int      `yaml:"history"`
+	MaxAge    Duration `yaml:"max_age"`
+	Rehash    bool     `yaml:"rehash"`
 }
 
 // DirectoryListen holds the listeners of the LDAP server.
@@ -41,6 +50,7 @@ type Service struct {
 
 func defaultDirectory() Directory {
 	return Directory{
+		Passwords: Passwords{MinLength: 8, Rehash: true},
 		SelfWrite: []string{"mailAutoReplyMode", "mailAutoReplySubject", "mailAutoReplyText", "mailAutoReplyTextInternal", "mailAutoReplyTimeOut",
 			"vacationStartDate", "vacationEndDate", "mailSieveRuleSource", "preferredLanguage"},
 		Suffix:  "o=mail",

@@ -31,7 +31,11 @@ func (d *daemon) tree(ctx context.Context) (directory.Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := sqldir.Open(ctx, filepath.Join(d.cfg.Data, "directory.db"), sqldir.Options{Schema: rules, Log: d.log.With("role", "directory"), OnFatal: d.onFatal})
+	dir, err := sqldir.Open(ctx, filepath.Join(d.cfg.Data, "directory.db"), sqldir.Options{
+		Schema: rules, KeepHashes: !d.cfg.Directory.Passwords.Rehash,
+		Policy: sqldir.Policy{MinLength: d.cfg.Directory.Passwords.MinLength, History: d.cfg.Directory.Passwords.History,
+			MaxAge: time.Duration(d.cfg.Directory.Passwords.MaxAge)},
+		Log: d.log.With("role", "directory"), OnFatal: d.onFatal})
 	if err != nil {
 		return nil, err
 	}

@@ -181,6 +181,12 @@ func (o *observed) Verify(ctx context.Context, login, password string) (u direct
 	return o.View.Verify(ctx, login, password)
 }
 
+// VerifyFor implements directory.ServiceVerifier.
+func (o *observed) VerifyFor(ctx context.Context, login, password string, s directory.Service) (u directory.User, err error) {
+	defer func(t time.Time) { o.done("verify", login, t, err) }(time.Now())
+	return o.View.VerifyFor(ctx, login, password, s)
+}
+
 // SCRAM implements directory.SCRAMSecrets.
 func (o *observed) SCRAM(ctx context.Context, login string) (u directory.User, s password.SCRAM, err error) {
 	defer func(t time.Time) { o.done("scram", login, t, err) }(time.Now())

@@ -31,6 +31,13 @@ var (
 	ErrAmbiguous = errors.New("more than one entry matches")
 	// ErrExists: an entry of that DN, or one with a value that must be unique, is there.
 	ErrExists = errors.New("already exists")
+	// ErrPasswordExpired: the password is right, and too old; in the chain of a
+	// bind's ErrBadCredentials.
+	ErrPasswordExpired = errors.New("password expired")
+	// ErrPasswordTooShort and ErrPasswordUsed: a new password is not what the
+	// policy wants; in the chain of a ConstraintViolation.
+	ErrPasswordTooShort = errors.New("password too short")
+	ErrPasswordUsed     = errors.New("password used before")
 	// ErrDenied: the one who asks may not.
 	ErrDenied = errors.New("access denied")
 )

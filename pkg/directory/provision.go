@@ -263,6 +263,15 @@ func (p *Provisioner) remove(ctx context.Context, dn DN) error {
 			return err
 		}
 	}
+	programs, err := appPasswords(ctx, p.tree, dn)
+	if err != nil {
+		return err
+	}
+	for _, own := range programs {
+		if err := p.tree.Delete(ctx, own.DN); err != nil {
+			return err
+		}
+	}
 	return p.tree.Delete(ctx, dn)
 }
 

@@ -69,6 +69,13 @@ func TestCostIsBounded(t *testing.T) {
 	}
 }
 
+func TestHashRandom(t *testing.T) {
+	h := HashRandom("abcd-efgh")
+	if h == HashRandom("abcd-efgh") || !Check([]string{h}, "abcd-efgh") || Check([]string{h}, "abcd-efgi") {
+		t.Error(h)
+	}
+}
+
 func TestIsHashed(t *testing.T) {
 	for value, want := range map[string]bool{
 		"{SSHA}x": true, "{argon2id}$": true, "{CRYPT}$6$": true, "secret": false, "{my}password": false, "{": false, "": false, "SSHA}x": false,

@@ -46,3 +46,53 @@ func RunSecrets(t *testing.T, makeTree func(t *testing.T) directory.Editor) {
 		}
 	}
 }
+
+// RunAppPasswords proves passwords of programs over the empty tree that make returns.
+func RunAppPasswords(t *testing.T, makeTree func(t *testing.T) directory.Editor) {
+	tree := makeTree(t)
+	p := provisioner(t, tree)
+	ctx := t.Context()
+	v := directory.NewView(tree, directory.ViewOptions{Base: Base(), DefaultDomain: "example.com"})
+	must(t, p.AddDomain(ctx, "example.com", ""))
+	must(t, p.AddUser(ctx, "alice@example.com", "", "secret", ""))
+	phone, err := p.AddAppPassword(ctx, "alice@example.com", "phone", []string{"imap", "smtp"})
+	must(t, err)
+	laptop, err := p.AddAppPassword(ctx, "alice@example.com", "laptop", nil)
+	must(t, err)
+	for _, c := range []struct {
+		password string
+		service  directory.Service
+		want     error
+	}{
+		{"secret", directory.ServiceIMAP, nil},
+		{phone, directory.ServiceIMAPS, nil},
+		{phone, directory.ServiceSMTP, nil},
+		{phone, directory.ServicePOP3, directory.ErrBadCredentials},
+		{laptop, directory.ServicePOP3, nil},
+		{"aaaa-bbbb-cccc-dddd", directory.ServiceIMAP, directory.ErrBadCredentials},
+		{"wrong", directory.ServiceIMAP, directory.ErrBadCredentials},
+		{"", directory.ServiceIMAP, directory.ErrBadCredentials},
+	} {
+		if u, err := v.VerifyFor(ctx, "alice", c.password, c.service); !errors.Is(err, c.want) || err == nil && u.UID != "alice" {
+			t.Errorf("%q for %s: %q %v, want %v", c.password, c.service, u.UID, err, c.want)
+		}
+	}
+	if _, err := v.Verify(ctx, "alice", phone); !errors.Is(err, directory.ErrBadCredentials) {
+		t.Errorf("a program's password counts for no service: %v", err)
+	}
+	list, err := p.AppPasswords(ctx, "alice@example.com")
+	if err != nil || len(list) != 2 || list[1].Name != "phone" || list[1].LastUse.IsZero() || list[1].Made.IsZero() {
+		t.Errorf("%+v %v", list, err)
+	}
+	must(t, p.DeleteAppPassword(ctx, "alice@example.com", "phone"))
+	if _, err := v.VerifyFor(ctx, "alice", phone, directory.ServiceIMAP); !errors.Is(err, directory.ErrBadCredentials) {
+		t.Errorf("a revoked password: %v", err)
+	}
+	if _, err := v.VerifyFor(ctx, "alice", laptop, directory.ServiceIMAP); err != nil {
+		t.Errorf("the other one: %v", err)
+	}
+	if _, err := p.AddAppPassword(ctx, "alice@example.com", "x", []string{"telnet"}); !errors.Is(err, directory.ErrBadSetting) {
+		t.Errorf("a service that is none: %v", err)
+	}
+	must(t, p.DeleteUser(ctx, "alice@example.com"))
+}

@@ -155,6 +155,7 @@ func TestSuites(t *testing.T) {
 			t.Run("view", func(t *testing.T) {
 				directorytest.Run(t, func(t *testing.T) directory.Editor { return connect(t) })
 				directorytest.RunSecrets(t, func(t *testing.T) directory.Editor { return connect(t) })
+				directorytest.RunAppPasswords(t, func(t *testing.T) directory.Editor { return connect(t) })
 			})
 		})
 	}

@@ -46,7 +46,15 @@ func (c *session) bind(ctx context.Context, req *ldapwire.BindRequest, with cont
 		c.asker = as
 		c.log.Info("bind", "account", who.String(), "mech", mech, "tls", c.tls, "duration", time.Since(start))
 	}
-	return &ldapwire.BindResponse{Result: res}, nil
+	var answers []ldapwire.Control
+	if with.wantsPolicy {
+		p := ldapwire.Policy{ExpiresIn: -1, Error: -1}
+		if errors.Is(err, directory.ErrPasswordExpired) {
+			p.Error = ldapwire.PolicyPasswordExpired
+		}
+		answers = []ldapwire.Control{p.Control()}
+	}
+	return &ldapwire.BindResponse{Result: res}, answers
 }
 
 // authenticate returns who the client is, and how it said so.

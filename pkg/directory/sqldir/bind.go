@@ -34,7 +34,7 @@ func (d *Dir) Bind(ctx context.Context, dn directory.DN, given string) error {
 	d.mu.Unlock()
 	// The stored values are part of the MAC: a changed password counts at once.
 	if ok && hmac.Equal(known[:], sum[:]) && len(values) > 0 {
-		return nil
+		return d.current(s)
 	}
 	check := values
 	if len(check) == 0 {
@@ -52,7 +52,16 @@ func (d *Dir) Bind(ctx context.Context, dn directory.DN, given string) error {
 	}
 	d.proved[path] = sum
 	d.mu.Unlock()
-	return nil
+	d.rehash(dn, s.entry, given)
+	return d.current(s)
+}
+
+// current refuses a password that is right, and too old.
+func (d *Dir) current(s *stored) error {
+	if !d.expired(s.entry) {
+		return nil
+	}
+	return &directory.ResultError{Code: directory.InvalidCredentials, Text: "invalid credentials", Err: directory.ErrPasswordExpired}
 }
 
 // turn runs work, which hashes a password, when a core is free for it.

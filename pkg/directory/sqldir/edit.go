@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"fmt"
 	"slices"
-	"time"
 
 	"mailsrv/pkg/directory"
 	"mailsrv/pkg/sqlite"
@@ -52,7 +51,7 @@ func (d *Dir) run(ctx context.Context, op directory.Operation) (directory.Outcom
 		w.assert = &t
 	}
 	err := d.db.Write(ctx, func(tx *sqlite.Tx) error {
-		w.tx, w.touched, w.outcome, w.now = tx, newTouched(), directory.Outcome{}, stamp()
+		w.tx, w.touched, w.outcome, w.now = tx, newTouched(), directory.Outcome{}, d.stamp()
 		return w.run()
 	})
 	d.cache.forget(w.touched)
@@ -77,11 +76,17 @@ func (d *Dir) prepare(ctx context.Context, op directory.Operation) (directory.Op
 			}
 		}
 		if given := e.Values("userPassword"); given != nil {
+			for _, v := range given {
+				if err := d.acceptable(ctx, e.DN, v); err != nil {
+					return op, err
+				}
+			}
 			k, err := d.keepable(ctx, given)
 			if err != nil {
 				return op, err
 			}
 			e = setValue(setValue(e, "userPassword", k.hashes...), directory.SCRAMAttribute, k.scram...)
+			e = setValue(e, pwdChangedTime, d.stamp())
 		}
 		op.Attributes = e.Attributes
 	case directory.ModifyEntry:
@@ -93,7 +98,7 @@ func (d *Dir) prepare(ctx context.Context, op directory.Operation) (directory.Op
 			changes[i].Name = d.canonicalName(c.Name)
 		}
 		var err error
-		if op.Changes, err = d.withoutPasswords(ctx, changes); err != nil {
+		if op.Changes, err = d.withoutPasswords(ctx, op.DN, changes); err != nil {
 			return op, err
 		}
 	}
@@ -353,7 +358,9 @@ func (w *write) remove(s *stored) error {
 }
 
 // stamp is the time now as GeneralizedTime (RFC 4517 §3.3.13).
-func stamp() string { return time.Now().UTC().Format("20060102150405Z") }
+func (d *Dir) stamp() string { return d.now().UTC().Format(timeLayout) }
+
+const timeLayout = "20060102150405Z"
 
 // newUUID is a random UUID (RFC 9562 §5.4).
 func newUUID() string {

@@ -13,7 +13,7 @@ var _ directory.PasswordChanger = (*Dir)(nil)
 
 // secret reports whether the attribute is never compared, indexed or folded.
 func secret(name string) bool {
-	return strings.EqualFold(name, "userPassword") || strings.EqualFold(name, directory.SCRAMAttribute)
+	return strings.EqualFold(name, "userPassword") || strings.EqualFold(name, directory.SCRAMAttribute) || strings.EqualFold(name, pwdHistory)
 }
 
 // kept is what is stored of passwords: hashes, and a SCRAM secret if there is
@@ -51,10 +51,11 @@ func (d *Dir) hashed(ctx context.Context, clear string) (k kept, err error) {
 	return k, err
 }
 
-// withoutPasswords is changes with hashes for passwords in clear. Whatever
-// touches the password puts the SCRAM secret right behind it.
-func (d *Dir) withoutPasswords(ctx context.Context, changes []directory.Change) ([]directory.Change, error) {
-	out := make([]directory.Change, 0, len(changes)+1)
+// withoutPasswords is changes with hashes for passwords in clear, which must
+// be what the policy wants. Whatever touches the password puts the SCRAM secret,
+// the time and the history right behind it.
+func (d *Dir) withoutPasswords(ctx context.Context, dn directory.DN, changes []directory.Change) ([]directory.Change, error) {
+	out := make([]directory.Change, 0, len(changes)+3)
 	for _, c := range changes {
 		if !strings.EqualFold(c.Name, "userPassword") {
 			out = append(out, c)
@@ -62,6 +63,11 @@ func (d *Dir) withoutPasswords(ctx context.Context, changes []directory.Change) 
 		}
 		var k kept
 		if c.Kind != directory.DeleteValues {
+			for _, v := range c.Values {
+				if err := d.acceptable(ctx, dn, v); err != nil {
+					return nil, err
+				}
+			}
 			var err error
 			if k, err = d.keepable(ctx, c.Values); err != nil {
 				return nil, err
@@ -71,7 +77,11 @@ func (d *Dir) withoutPasswords(ctx context.Context, changes []directory.Change) 
 		if c.Kind != directory.ReplaceValues {
 			k.scram = nil // one of several passwords
 		}
-		out = append(out, c, replace(directory.SCRAMAttribute, k.scram...))
+		more, err := d.history(ctx, dn)
+		if err != nil {
+			return nil, err
+		}
+		out = append(append(out, c, replace(directory.SCRAMAttribute, k.scram...), replace(pwdChangedTime, d.stamp())), more...)
 	}
 	return out, nil
 }
@@ -82,11 +92,18 @@ func replace(name string, values ...string) directory.Change {
 
 // ChangePassword implements directory.PasswordChanger.
 func (d *Dir) ChangePassword(ctx context.Context, dn directory.DN, clear string) error {
+	if err := d.judge(ctx, dn, clear); err != nil {
+		return err
+	}
 	k, err := d.hashed(ctx, clear)
 	if err != nil {
 		return err
 	}
-	_, err = d.run(ctx, directory.Operation{Kind: directory.ModifyEntry, DN: dn,
-		Changes: []directory.Change{replace("userPassword", k.hashes...), replace(directory.SCRAMAttribute, k.scram...)}})
+	more, err := d.history(ctx, dn)
+	if err != nil {
+		return err
+	}
+	_, err = d.run(ctx, directory.Operation{Kind: directory.ModifyEntry, DN: dn, Changes: append([]directory.Change{
+		replace("userPassword", k.hashes...), replace(directory.SCRAMAttribute, k.scram...), replace(pwdChangedTime, d.stamp())}, more...)})
 	return err
 }

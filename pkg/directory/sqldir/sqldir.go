@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
+	"time"
 
 	"mailsrv/pkg/directory"
 	"mailsrv/pkg/schema"
@@ -63,6 +64,12 @@ type Dir struct {
 	key    [32]byte      // of the bind cache; new at every start
 	hashes chan struct{} // bounds password hashes at work: each takes a core and 19 MiB
 	cache  cache
+	now    func() time.Time
+
+	policy     Policy
+	keepHashes bool
+	rehashing  chan struct{} // full while a password is hashed anew
+	background sync.WaitGroup
 
 	mu     sync.Mutex
 	proved map[string][sha256.Size]byte // path -> MAC of stored values and password
@@ -74,7 +81,14 @@ const maxProved = 20_000
 // Options of Open.
 type Options struct {
 	// Schema is what entries must obey; nil: the built-in schema.
-	Schema  *schema.Schema
+	Schema *schema.Schema
+	// Policy is what passwords must be.
+	Policy Policy
+	// KeepHashes leaves hashes of other schemes as they are. Else a password that
+	// proves right is hashed anew, with argon2id, and gets its SCRAM secret.
+	KeepHashes bool
+	// Now is the clock; nil: time.Now.
+	Now     func() time.Time
 	Log     *slog.Logger
 	OnFatal func(error)
 }
@@ -86,6 +100,9 @@ func Open(ctx context.Context, path string, o Options) (*Dir, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	if o.Schema == nil {
 		var err error
 		if o.Schema, err = schema.Load(); err != nil {
@@ -96,7 +113,7 @@ func Open(ctx context.Context, path string, o Options) (*Dir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening directory: %w", err)
 	}
-	d := &Dir{db: db, schema: o.Schema, log: o.Log, hashes: make(chan struct{}, runtime.GOMAXPROCS(0)), proved: map[string][sha256.Size]byte{}}
+	d := &Dir{db: db, policy: o.Policy, keepHashes: o.KeepHashes, now: o.Now, rehashing: make(chan struct{}, 1), schema: o.Schema, log: o.Log, hashes: make(chan struct{}, runtime.GOMAXPROCS(0)), proved: map[string][sha256.Size]byte{}}
 	_, _ = rand.Read(d.key[:]) // never fails since Go 1.24
 	if err := d.reindex(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("opening directory: %w", err), db.Close())
@@ -108,7 +125,10 @@ func Open(ctx context.Context, path string, o Options) (*Dir, error) {
 func (d *Dir) Schema() *schema.Schema { return d.schema }
 
 // Close frees the directory.
-func (d *Dir) Close() error { return d.db.Close() }
+func (d *Dir) Close() error {
+	d.background.Wait()
+	return d.db.Close()
+}
 
 // load returns the entry of that DN, from memory if it is there.
 func (d *Dir) load(ctx context.Context, dn directory.DN) (s *stored, err error) {

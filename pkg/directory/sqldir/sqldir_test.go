@@ -36,6 +36,10 @@ func TestSecrets(t *testing.T) {
 	directorytest.RunSecrets(t, func(t *testing.T) directory.Editor { return openDir(t) })
 }
 
+func TestAppPasswords(t *testing.T) {
+	directorytest.RunAppPasswords(t, func(t *testing.T) directory.Editor { return openDir(t) })
+}
+
 // populated returns a directory with n users of example.com.
 func populated(b *testing.B, n int) (*Dir, *directory.View) {
 	b.Helper()

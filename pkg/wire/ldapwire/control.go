@@ -136,20 +136,14 @@ func DecodeCancel(value string) (id int, err error) {
 }
 
 // Policy is what the password policy control tells (draft-behera §6.2). Error is
-// one of the Policy constants, -1: none; ExpiresIn is in seconds, -1: nothing to warn of.
+// PolicyPasswordExpired or -1, none; ExpiresIn is in seconds, -1: nothing to warn of.
 type Policy struct {
 	ExpiresIn int
 	Error     int
 }
 
-// Errors of a password policy response.
-const (
-	PolicyPasswordExpired  = 0
-	PolicyAccountLocked    = 1
-	PolicyChangeAfterReset = 2
-	PolicyTooShort         = 6
-	PolicyInHistory        = 8
-)
+// PolicyPasswordExpired is the error that a bind may have.
+const PolicyPasswordExpired = 0
 
 const (
 	tagPolicyWarning Tag = 0xa0
