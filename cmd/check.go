@@ -1,31 +1,30 @@
 package cmd
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
-	"strings"
-	"text/tabwriter"
 	"time"
 
-	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapclient"
-	"github.com/emersion/go-sasl"
-	"github.com/emersion/go-smtp"
+	"github.com/go-ldap/ldap/v3"
 	"github.com/spf13/cobra"
 
 	"mailsrv/pkg/config"
+	"mailsrv/pkg/directory"
 )
 
 type checkOptions struct {
 	config           configFlag
 	imap, submission string
-	domain           string
+	domain, ca       string
+	json             bool
 }
 
 func newCheckCommand() *cobra.Command {
@@ -33,9 +32,13 @@ func newCheckCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "check",
 		Short: "Run the three use cases against the running installation, step by step",
-		Long: `Make two users for the moment, log in, list, send, read and delete with other
-people's IMAP and SMTP clients, and remove it all again. Exit code 1 names the
-step that failed and its likely cause.`,
+		Long: `Make two users for the moment, and let other people's LDAP, IMAP and SMTP
+clients look them up, log in, list, send, read and delete; then remove it all
+again. A line a step says how long it took; the numbers are those of the steps
+in the three use cases.
+
+Exit codes: 0 all steps passed; 1 a step failed, and the last lines name it, its
+likely cause and what to do; 2 the command line was wrong.`,
 		Args: exactly(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := o.config.load()
@@ -46,179 +49,121 @@ step that failed and its likely cause.`,
 		},
 	}
 	o.config.add(c)
-	c.Flags().StringVar(&o.imap, "imap", "", "address of the MMP's IMAP with STARTTLS (default: from the file)")
-	c.Flags().StringVar(&o.submission, "submission", "", "address of the submission port (default: from the file)")
+	c.Flags().StringVar(&o.imap, "imap", "", "host:port of the MMP's IMAP with STARTTLS (default: from the file)")
+	c.Flags().StringVar(&o.submission, "submission", "", "host:port of the submission door (default: from the file)")
 	c.Flags().StringVar(&o.domain, "domain", "", "domain of the users that are made (default: directory.default_domain)")
+	c.Flags().StringVar(&o.ca, "ca", "", "PEM file of the CA to trust (default: tls.cert of the file, and the system's)")
+	c.Flags().BoolVar(&o.json, "json", false, "print JSON")
 	return c
 }
 
 // check is one run: its users, and what the steps share.
 type check struct {
 	o               checkOptions
-	tls             *tls.Config
+	cfg             config.Config
+	trust           *trust
+	provisioner     *directory.Provisioner
+	made            []string // users to remove again
+	closers         []func()
 	sender, taker   string
 	secret, secret2 string
-	client          *imapclient.Client
 	subject         string
+	dn              string // the taker's entry
+	ldap            *ldap.Conn
+	client          *imapclient.Client
 }
 
-// checkStep is one step of a use case and what is wrong, most likely, if it fails.
+// checkStep is one step of a use case, and where it happens.
 type checkStep struct {
-	name, cause string
-	run         func(ctx context.Context) error
+	number, name string
+	at           place
+	run          func(ctx context.Context) error
 }
 
+// stepResult is a step as it is printed.
+type stepResult struct {
+	Step    string  `json:"step"`
+	Name    string  `json:"name"`
+	OK      bool    `json:"ok"`
+	Seconds float64 `json:"seconds"`
+	Error   string  `json:"error,omitempty"`
+	Cause   string  `json:"likely_cause,omitempty"`
+	Next    string  `json:"what_to_do,omitempty"`
+}
+
+// runCheck runs the steps until one fails.
 func runCheck(ctx context.Context, o checkOptions, cfg config.Config, out io.Writer) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	if o.imap == "" {
-		o.imap = dialable(cfg.MMP.IMAP.Listen)
-	}
-	if o.submission == "" {
-		o.submission = dialable(cfg.MTA.Submission.Listen)
-	}
-	if o.domain == "" {
-		o.domain = cfg.Directory.DefaultDomain
-	}
+	o.imap = cmp.Or(o.imap, dialable(cfg.MMP.IMAP.Listen))
+	o.submission = cmp.Or(o.submission, dialable(cfg.MTA.Submission.Listen))
+	o.domain = cmp.Or(o.domain, cfg.Directory.DefaultDomain)
 	if o.imap == "" || o.submission == "" || o.domain == "" {
 		return usageError{errors.New("the file does not say all of it: give --imap, --submission and --domain")}
 	}
-	p, done, err := openProvisioner(ctx, cfg)
-	if err != nil {
-		return fmt.Errorf("step 0, reaching the directory: %w", err)
-	}
-	defer done()
 	tag := "check-" + randomPassword()[:8]
-	c := &check{o: o, sender: tag + "-a@" + o.domain, taker: tag + "-b@" + o.domain, secret: randomPassword(), secret2: randomPassword(), subject: tag}
-	if c.tls, err = checkTLS(cfg); err != nil {
+	c := &check{o: o, cfg: cfg, sender: tag + "-a@" + o.domain, taker: tag + "-b@" + o.domain,
+		secret: randomPassword(), secret2: randomPassword(), subject: tag}
+	if c.trust, err = newTrust(cfg, o.ca); err != nil {
 		return err
 	}
-	defer func() {
-		if c.client != nil {
-			c.client.Close()
-		}
-		clean, stop := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-		defer stop()
-		for _, u := range []string{c.sender, c.taker} {
-			if e := p.DeleteUser(clean, u); e != nil && err == nil {
-				err = fmt.Errorf("cleaning up: %w", e)
-			}
-		}
-	}()
-	if err := errors.Join(p.AddUser(ctx, c.sender, "", c.secret, ""), p.AddUser(ctx, c.taker, "", c.secret2, "")); err != nil {
-		return fmt.Errorf("step 0, making users: %w", err)
+	defer func() { err = errors.Join(err, c.cleanUp(ctx)) }()
+	var results []stepResult
+	if o.json {
+		defer func() {
+			e := json.NewEncoder(out)
+			e.SetIndent("", "  ")
+			err = errors.Join(err, e.Encode(results))
+		}()
+	} else {
+		printStep(out, "STEP", "", "RESULT", "TIME")
 	}
-	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	defer t.Flush()
-	fmt.Fprintln(t, "STEP\tRESULT\tTIME")
 	for _, s := range c.steps() {
 		start := time.Now()
 		err := s.run(ctx)
-		took := time.Since(start).Round(10 * time.Microsecond)
+		took := time.Since(start)
+		r := stepResult{Step: s.number, Name: s.name, OK: err == nil, Seconds: took.Seconds()}
+		verdict := "ok"
 		if err != nil {
-			fmt.Fprintf(t, "%s\tFAILED\t%s\n", s.name, took)
-			return fmt.Errorf("step %q failed: %w; likely cause: %s", s.name, err, s.cause)
+			d := c.diagnose(ctx, s.at, err)
+			verdict, r.Error, r.Cause, r.Next = "FAILED", err.Error(), d.cause, d.next
+			err = fmt.Errorf("step %s (%s) failed: %w\n  likely cause: %s\n  what to do:   %s", s.number, s.name, err, d.cause, d.next)
 		}
-		fmt.Fprintf(t, "%s\tok\t%s\n", s.name, took)
+		if results = append(results, r); !o.json {
+			printStep(out, s.number, s.name, verdict, took.Round(10*time.Microsecond).String())
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-func (c *check) steps() []checkStep {
-	return []checkStep{
-		{"1.1 a wrong password is refused", "the MMP does not verify passwords", func(ctx context.Context) error {
-			client, err := c.dial(ctx)
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			if client.Login(c.taker, "wrong").Wait() == nil {
-				return errors.New("it was let in")
-			}
-			return nil
-		}},
-		{"1.2 log in through the MMP", "the directory, or the user's store (mailHost, mmp.stores), cannot be reached", func(ctx context.Context) (err error) {
-			if c.client, err = c.dial(ctx); err != nil {
-				return err
-			}
-			return c.client.Login(c.taker, c.secret2).Wait()
-		}},
-		{"1.4 list the inbox", "the store refuses the account", func(context.Context) error { return c.expect("INBOX", 0) }},
-		{"3.1 send a message", "submission, its AUTH, or the way from the MTA to the store (mta.stores)", c.send},
-		{"3.6 it is in the recipient's inbox", "the message waits in the queue: see the MTA's log", func(context.Context) error { return c.expect("INBOX", 1) }},
-		{"2.1 read it", "the store lost what it acknowledged", c.read},
-		{"2.5 delete it", "the store cannot write", func(context.Context) error { return c.delete() }},
-		{"2.8 it is gone", "the deletion was not durable", func(context.Context) error { return c.expect("INBOX", 0) }},
-		{"3.7 the sender has a copy in Sent", "mta.sent is off, or the sender's store cannot be reached", func(ctx context.Context) (err error) {
-			c.client.Close()
-			if c.client, err = c.dial(ctx); err != nil {
-				return err
-			}
-			if err := c.client.Login(c.sender, c.secret).Wait(); err != nil {
-				return err
-			}
-			if err := c.expect("Sent", 1); err != nil {
-				return err
-			}
-			return c.delete()
-		}},
-	}
+// printStep prints a step when it is over: who waits sees at which.
+func printStep(out io.Writer, number, name, verdict, took string) {
+	fmt.Fprintf(out, "%-4s %-52s %-6s %12s\n", number, name, verdict, took)
 }
 
-func (c *check) dial(ctx context.Context) (*imapclient.Client, error) {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", c.o.imap)
-	if err != nil {
-		return nil, err
+// cleanUp removes what the steps made.
+func (c *check) cleanUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	if c.client != nil {
+		c.client.Close()
 	}
-	return imapclient.NewStartTLS(conn, &imapclient.Options{TLSConfig: c.tls})
-}
-
-// expect selects the mailbox and counts.
-func (c *check) expect(mailbox string, want uint32) error {
-	got, err := c.client.Select(mailbox, nil).Wait()
-	if err != nil {
-		return err
+	if c.ldap != nil {
+		c.ldap.Close()
 	}
-	if got.NumMessages != want {
-		return fmt.Errorf("%d messages in %s, not %d", got.NumMessages, mailbox, want)
+	var errs []error
+	for _, u := range c.made {
+		if err := c.provisioner.DeleteUser(ctx, u); err != nil {
+			errs = append(errs, fmt.Errorf("cleaning up: %w; run: mailsrv user delete %s", err, u))
+		}
 	}
-	return nil
-}
-
-func (c *check) send(ctx context.Context) error {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", c.o.submission)
-	if err != nil {
-		return err
+	for _, done := range c.closers {
+		done()
 	}
-	client, err := smtp.NewClientStartTLS(conn, c.tls)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	if err := client.Auth(sasl.NewPlainClient("", c.sender, c.secret)); err != nil {
-		return err
-	}
-	text := fmt.Sprintf("From: %s\r\nTo: %s\r\nSubject: %s\r\n\r\nA message of mailsrv check.\r\n", c.sender, c.taker, c.subject)
-	return client.SendMail(c.sender, []string{c.taker}, strings.NewReader(text))
-}
-
-func (c *check) read(context.Context) error {
-	section := &imap.FetchItemBodySection{}
-	messages, err := c.client.Fetch(imap.SeqSetNum(1), &imap.FetchOptions{BodySection: []*imap.FetchItemBodySection{section}}).Collect()
-	if err != nil {
-		return err
-	}
-	if len(messages) != 1 || !strings.Contains(string(messages[0].FindBodySection(section)), c.subject) {
-		return errors.New("other text came back")
-	}
-	return nil
-}
-
-func (c *check) delete() error {
-	if err := c.client.Store(imap.SeqSetNum(1), &imap.StoreFlags{Op: imap.StoreFlagsAdd, Flags: []imap.Flag{imap.FlagDeleted}}, nil).Close(); err != nil {
-		return err
-	}
-	return c.client.Expunge().Close()
+	return errors.Join(errs...)
 }
 
 // dialable makes the first address that is listened on one to connect to.
@@ -236,20 +181,33 @@ func dialable(l config.Listeners) string {
 	return net.JoinHostPort(host, port)
 }
 
-// checkTLS trusts the server's own certificate, under its own name.
-func checkTLS(cfg config.Config) (*tls.Config, error) {
-	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: cfg.Hostname}
-	if cfg.TLS.Cert == "" {
-		return c, nil
+// connect dials, and closes the connection when ctx ends: not every client has
+// a deadline of its own.
+func connect(ctx context.Context, address string) (net.Conn, error) {
+	conn, err := (&net.Dialer{Timeout: 10 * time.Second}).DialContext(ctx, "tcp", address)
+	if err == nil {
+		context.AfterFunc(ctx, func() { conn.Close() })
 	}
-	pem, err := os.ReadFile(cfg.TLS.Cert)
+	return conn, err
+}
+
+// tls is the trust for one address: the server's own name stands for loopback.
+func (c *check) tls(address string) *tls.Config {
+	host, _, err := net.SplitHostPort(address)
+	if ip := net.ParseIP(host); err != nil || host == "localhost" || ip != nil {
+		host = c.cfg.Hostname
+	}
+	return c.trust.config(host)
+}
+
+// pemFile reads a PEM file; an empty path is no file.
+func pemFile(path string) ([]byte, error) {
+	if path == "" {
+		return nil, nil
+	}
+	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("reading certificate: %w", err)
 	}
-	c.RootCAs, err = x509.SystemCertPool()
-	if err != nil {
-		c.RootCAs = x509.NewCertPool()
-	}
-	c.RootCAs.AppendCertsFromPEM(pem)
-	return c, nil
+	return b, nil
 }
