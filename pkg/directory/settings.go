@@ -65,7 +65,8 @@ func settingTable() []setting {
 		{"user", "access", "mailAllowedServiceAccess"},
 		{"group", "status", "inetMailGroupStatus"}, {"group", "mailhost", "mailHost"}, {"group", "errorsto", "mgrpErrorsTo"},
 		{"domain", "status", "mailDomainStatus"}, {"domain", "mailhost", "preferredMailHost"}, {"domain", "catchall", "mailDomainCatchallAddress"},
-		{"domain", "smarthost", "mailRoutingSmartHost"}, {"domain", "access", "mailDomainAllowedServiceAccess"},
+		{"domain", "smarthost", "mailRoutingSmartHost"}, {"domain", "preauth", "mailAccessProxyPreAuth"}, {"domain", "replay", "mailAccessProxyReplay"},
+		{"domain", "access", "mailDomainAllowedServiceAccess"},
 	}
 }
 

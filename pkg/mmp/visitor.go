@@ -224,6 +224,7 @@ func (v *Visitor) HandOver(ctx context.Context, id auth.Identity, h Handover) er
 	v.unhook()
 	v.handedOver = true
 	h.Conn, h.ReadAhead = v.Conn.Detach()
+	v.Conn = nil // its buffers go while the session lasts
 	h.Protocol, h.Identity, h.Client, h.Hops, h.Trace, h.Log = v.protocol, id, v.Client, v.Hops, v.Trace, log
 	h.Client.Session = nil // served its purpose
 	err = backend.Attach(ctx, &h)

@@ -137,6 +137,7 @@ func (s *session) countFailure() error {
 // handOver gives the connection to the user's store. If the store refuses,
 // the client may try again.
 func (s *session) handOver(ctx context.Context, tag string, id auth.Identity) error {
+	s.reader = nil // holds buffers too
 	err := s.HandOver(ctx, id, mmp.Handover{Tag: tag})
 	refused := (*mmp.RefusedError)(nil)
 	if !errors.As(err, &refused) {

@@ -15,18 +15,16 @@ import (
 	"mailsrv/pkg/mmp"
 )
 
-const (
-	// copySize is the buffer from the store to the client.
-	copySize = 32 << 10
-	// writeTimeout ends a session whose client does not read.
-	writeTimeout = 2 * time.Minute
-)
+// writeTimeout ends a session of which one end does not read.
+const writeTimeout = 2 * time.Minute
 
 // pipe copies between a client and its store. One goroutine copies towards the
-// store, by splice where both ends are bare TCP; the caller's copies towards
-// the client and watches the borders of responses.
+// store; the caller's copies towards the client and watches the borders of
+// responses. Where both ends are bare TCP and nothing is watched, what is large
+// goes by splice. Buffers are held only while octets pass.
 type pipe struct {
 	client, store net.Conn
+	buffers       *buffers
 	linger        time.Duration
 	// rest is how long the store may be silent, when the server stops, until
 	// the session ends where no border is known.
@@ -70,9 +68,19 @@ func (p *pipe) stop() {
 
 // toStore copies what the client says, then tells the store that it is done.
 func (p *pipe) toStore(readAhead []byte) {
-	_, err := p.store.Write(readAhead)
-	if err == nil {
-		_, err = io.Copy(p.store, p.client)
+	err := p.pass(readAhead)
+	for from := newSource(p.client, p.buffers); err == nil; {
+		var n int
+		err = from.next(func(b []byte) error {
+			n = len(b)
+			return p.pass(b)
+		})
+		if err == nil && n == copySize {
+			_, err = splice(p.store, from)
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		err = nil
 	}
 	p.clientGone.Store(true)
 	half, ok := p.store.(interface{ CloseWrite() error })
@@ -85,6 +93,28 @@ func (p *pipe) toStore(readAhead []byte) {
 	if !p.stopping {
 		_ = p.store.SetReadDeadline(time.Now().Add(p.linger))
 	}
+}
+
+// pass writes towards the store.
+func (p *pipe) pass(b []byte) error {
+	_ = p.store.SetWriteDeadline(time.Now().Add(writeTimeout))
+	_, err := p.store.Write(b)
+	return err
+}
+
+// splice copies what waits in a bare TCP connection, as long as it is much,
+// without bringing it into memory.
+func splice(to net.Conn, from *source) (sent int64, err error) {
+	tcp, ok := to.(*net.TCPConn)
+	if !ok || from.bare == nil {
+		return 0, nil
+	}
+	for n := from.bare.waiting(); n >= copySize && err == nil; n = from.bare.waiting() {
+		_ = tcp.SetWriteDeadline(time.Now().Add(writeTimeout))
+		n, err = io.CopyN(tcp, from.conn, n)
+		sent += n
+	}
+	return sent, err
 }
 
 // toClient answers the login and copies what the store says. A session that
@@ -109,20 +139,26 @@ func (p *pipe) toClient(st peer, h *mmp.Handover) error {
 
 // copy returns why the client should hear BYE: empty if the client is gone.
 func (p *pipe) copy() (reason string, err error) {
-	buf := make([]byte, copySize)
-	lingering := false
+	from, lingering := newSource(p.store, p.buffers), false
 	for {
-		n, err := p.store.Read(buf)
-		if n > 0 {
-			p.follow(buf[:n])
-			if p.write(buf[:n]) != nil {
-				return "", nil
-			}
-			if lingering && !p.tracked {
-				_ = p.store.SetReadDeadline(time.Now().Add(p.rest))
-			}
+		n, gone := 0, false
+		err := from.next(func(b []byte) error {
+			n = len(b)
+			p.follow(b)
+			gone = p.write(b) != nil
+			return nil
+		})
+		if n == copySize && err == nil && !p.tracked {
+			var more int64
+			more, err = splice(p.client, from)
+			p.sent += more
+		}
+		if n > 0 && lingering && !p.tracked {
+			_ = p.store.SetReadDeadline(time.Now().Add(p.rest))
 		}
 		switch {
+		case gone:
+			return "", nil
 		case err == nil:
 		case errors.Is(err, os.ErrDeadlineExceeded) && p.isStopping() && !lingering && !p.atBorder():
 			lingering = true // let the response under way end

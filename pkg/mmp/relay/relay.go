@@ -77,6 +77,8 @@ type Relay struct {
 	dial  net.Dialer
 	guard *guard
 	caps  atomic.Pointer[[]string]
+	// buffers are lent to the sessions.
+	buffers buffers
 }
 
 var _ mmp.Backend = (*Relay)(nil)
@@ -146,7 +148,7 @@ func (r *Relay) Attach(ctx context.Context, h *mmp.Handover) error {
 	}
 	log.Debug("relaying", "to", r.o.Address)
 	started := time.Now()
-	p := &pipe{client: h.Conn, store: st.stream().raw, linger: r.o.Linger, rest: r.o.Linger, tracked: r.o.Protocol != directory.ServicePOP3}
+	p := &pipe{client: h.Conn, store: st.stream().raw, buffers: &r.buffers, linger: r.o.Linger, rest: r.o.Linger, tracked: r.o.Protocol != directory.ServicePOP3}
 	if !p.tracked {
 		p.rest = min(p.rest, time.Second)
 	}
