@@ -34,7 +34,7 @@ func (d *daemon) mmp(ctx context.Context, tree directory.Tree, st *storeRole) er
 		return err
 	}
 	o := imapfront.Options{FrontOptions: mmp.FrontOptions{
-		Authenticator: auth.New(auth.Options{Directory: dir, NoSCRAM: !d.cfg.Directory.SCRAM, Separators: c.LoginSeparators, Replay: c.Replay, Log: log, Observe: d.metrics.login("mmp")}),
+		Authenticator: auth.New(auth.Options{Directory: dir, NoSCRAM: !d.cfg.Directory.SCRAM || c.Replay, Separators: c.LoginSeparators, Replay: c.Replay, Log: log, Observe: d.metrics.login("mmp")}),
 		TLS:           d.userTLS(), Hostname: d.cfg.Hostname, Domain: d.defaultDomain, Log: log,
 	}}
 	p := pop3front.Options{FrontOptions: o.FrontOptions}
