@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -106,7 +107,16 @@ func (d *dialogue) command(words []string) error {
 	case "metric":
 		scriptMetric(d.ts, false, args)
 	case "mailsrv":
-		return d.ts.Exec("mailsrv", append(args, "--config", d.ts.Getenv("CONFIG"))...)
+		if !slices.Contains(args, "--config") {
+			args = append(args, "--config", d.ts.Getenv("CONFIG"))
+		}
+		for i := range args {
+			var err error
+			if args[i], err = d.expand(args[i], func(s string) string { return s }); err != nil {
+				return err
+			}
+		}
+		return d.ts.Exec("mailsrv", args...)
 	default:
 		return fmt.Errorf("what is %q?", strings.Join(words, " "))
 	}

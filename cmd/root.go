@@ -52,7 +52,7 @@ func newRootCommand() *cobra.Command {
 	c.AddCommand(newServeCommand(), newCheckCommand(), newConfigCommand(), newUserCommand(), newDomainCommand(), newGroupCommand(), newAliasCommand(), newQueueCommand(), newMailboxCommand(),
 		newInspectCommand("verify", "Hold every body of the store against its hash, and every index and counter against what it counts"),
 		newInspectCommand("reconstruct", "Mend what of the store can be made again, and name what cannot"), newBackupCommand(), newRestoreCommand(),
-		newDKIMCommand(), newExplainCommand())
+		newDKIMCommand(), newExplainCommand(), newWhoCommand(), newKickCommand(), newBansCommand())
 	return c
 }
 

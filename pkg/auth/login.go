@@ -168,7 +168,7 @@ func (l *Logins) verify(ctx context.Context, c Client, id *Identity, authcid str
 		return fmt.Errorf("%w: %s has no access to %s from %s", ErrRefused, id.User.DN, c.Service, addr)
 	}
 	if id.Replay == "" {
-		l.throttle.succeeded(authcid)
+		l.throttle.succeeded(addr, authcid)
 	} else if !free {
 		id.Refused = func(ctx context.Context) { l.throttle.failed(ctx, addr, authcid) }
 	}

@@ -20,7 +20,8 @@ const (
 	firstDelay  = 2 * time.Second
 	longest     = 30 * time.Second
 	accountSpan = time.Hour
-	perAccount  = 20     // failures remembered: more do not make it slower
+	perAccount  = 20 // failures remembered: more do not make it slower
+	day         = 24 * time.Hour
 	maxTracked  = 10_000 // sources, and accounts, remembered
 	maxWaiting  = 1_000  // answers delayed at once; further ones go out undelayed
 )
@@ -32,6 +33,9 @@ type throttle struct {
 	mu       sync.Mutex
 	sources  failures[netip.Prefix]
 	accounts failures[string]
+	// welcome is where somebody logged in from lately: many share an address,
+	// and the mistakes of some do not shut out the others for a day.
+	welcome failures[netip.Prefix]
 }
 
 func newThrottle(now func() time.Time) *throttle {
@@ -40,6 +44,7 @@ func newThrottle(now func() time.Time) *throttle {
 		waiting:  make(chan struct{}, maxWaiting),
 		sources:  newFailures[netip.Prefix](perDay),
 		accounts: newFailures[string](perAccount),
+		welcome:  newFailures[netip.Prefix](1),
 	}
 }
 
@@ -57,11 +62,21 @@ func source(a netip.Addr) netip.Prefix {
 func (t *throttle) check(a netip.Addr) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	now, s := t.now(), source(a)
-	if t.sources.since(s, now.Add(-time.Minute)) >= perMinute || t.sources.since(s, now.Add(-24*time.Hour)) >= perDay {
+	if _, banned := t.banned(source(a), t.now()); banned {
 		return ErrThrottled
 	}
 	return nil
+}
+
+// banned is until when a source is refused. The caller holds mu.
+func (t *throttle) banned(s netip.Prefix, now time.Time) (until time.Time, banned bool) {
+	if n, ok := t.sources.oldest(s, perMinute); ok && n.After(now.Add(-time.Minute)) {
+		until = n.Add(time.Minute)
+	}
+	if n, ok := t.sources.oldest(s, perDay); ok && n.After(now.Add(-day)) && t.welcome.since(s, now.Add(-day)) == 0 {
+		until = n.Add(day)
+	}
+	return until, !until.IsZero()
 }
 
 // failed counts a failure, and waits before it is answered, but not beyond ctx.
@@ -90,9 +105,10 @@ func (t *throttle) failed(ctx context.Context, a netip.Addr, account string) {
 	}
 }
 
-func (t *throttle) succeeded(account string) {
+func (t *throttle) succeeded(a netip.Addr, account string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.welcome.add(source(a), t.now())
 	t.accounts.forget(strings.ToLower(account))
 }
 
@@ -124,6 +140,16 @@ func (f *failures[K]) since(k K, t time.Time) (n int) {
 		n++
 	}
 	return n
+}
+
+// oldest is when the nth last failure of k was.
+func (f *failures[K]) oldest(k K, n int) (time.Time, bool) {
+	e, ok := f.byKey[k]
+	if !ok || len(e.Value.(*record[K]).times) < n {
+		return time.Time{}, false
+	}
+	times := e.Value.(*record[K]).times
+	return times[len(times)-n], true
 }
 
 func (f *failures[K]) add(k K, now time.Time) {

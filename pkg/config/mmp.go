@@ -9,9 +9,10 @@ type MMP struct {
 	FailoverAttributes []string `yaml:"failover_attributes"`
 	LoginSeparators    string   `yaml:"login_separators"`
 	// DefaultDomains is by TLS server name, or by address of the listener.
-	DefaultDomains map[string]string `yaml:"default_domains"`
-	Replay         bool              `yaml:"replay"`
-	Stores         []MMPStore        `yaml:"stores"`
+	DefaultDomains  map[string]string `yaml:"default_domains"`
+	Replay          bool              `yaml:"replay"`
+	SessionsPerUser int               `yaml:"sessions_per_user"`
+	Stores          []MMPStore        `yaml:"stores"`
 }
 
 // MMPStore is how the MMP reaches the store of one mailHost.
@@ -29,7 +30,8 @@ type MMPStore struct {
 
 func defaultMMP() MMP {
 	return MMP{
-		IMAP: Door{Listen: Listeners{":143"}, ListenTLS: Listeners{":993"}},
-		POP3: Door{Listen: Listeners{":110"}, ListenTLS: Listeners{":995"}},
+		SessionsPerUser: 100,
+		IMAP:            Door{Listen: Listeners{":143"}, ListenTLS: Listeners{":993"}},
+		POP3:            Door{Listen: Listeners{":110"}, ListenTLS: Listeners{":995"}},
 	}
 }

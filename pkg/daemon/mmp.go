@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"maps"
+	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
@@ -33,9 +34,10 @@ func (d *daemon) mmp(ctx context.Context, tree directory.Tree, st *storeRole) er
 	if err != nil {
 		return err
 	}
+	logins, sessions := auth.New(auth.Options{Directory: dir, NoSCRAM: !d.cfg.Directory.SCRAM || c.Replay, Separators: c.LoginSeparators, Replay: c.Replay, Log: log, Observe: d.metrics.login("mmp")}),
+		&mmp.Sessions{PerAccount: c.SessionsPerUser}
 	o := imapfront.Options{FrontOptions: mmp.FrontOptions{
-		Authenticator: auth.New(auth.Options{Directory: dir, NoSCRAM: !d.cfg.Directory.SCRAM || c.Replay, Separators: c.LoginSeparators, Replay: c.Replay, Log: log, Observe: d.metrics.login("mmp")}),
-		TLS:           d.userTLS(), Hostname: d.cfg.Hostname, Domain: d.defaultDomain, Log: log,
+		Authenticator: logins, Sessions: sessions, TLS: d.userTLS(), Hostname: d.cfg.Hostname, Domain: d.defaultDomain, Log: log,
 	}}
 	p := pop3front.Options{FrontOptions: o.FrontOptions}
 	if st == nil {
@@ -47,6 +49,12 @@ func (d *daemon) mmp(ctx context.Context, tree directory.Tree, st *storeRole) er
 	}
 	imap, pop3 := imapfront.New(o), pop3front.New(p)
 	s := stage{role: config.RoleMMP}
+	commands := http.NewServeMux()
+	sessionCommands(commands, sessions)
+	banCommands(commands, logins)
+	if err := d.control(ctx, &s, commands); err != nil {
+		return err
+	}
 	for _, r := range append(slices.Collect(maps.Values(imapStores)), slices.Collect(maps.Values(pop3Stores))...) {
 		s.tasks = append(s.tasks, r.Serve)
 	}

@@ -207,10 +207,13 @@ func (d *daemon) mta(ctx context.Context, tree directory.Tree, st *storeRole) er
 	o := smtpserver.Options{Intake: agent, TLS: d.tls(), Hostname: d.cfg.Hostname, MaxSize: int64(c.MaxMessage), MaxRecipients: c.MaxRecipients, SpoolDir: spool, DSN: true, Log: log}
 	mx := smtpserver.New(o)
 	o.Submission, o.TLS = true, d.userTLS()
-	o.Authenticator = auth.New(auth.Options{Directory: dir, NoSCRAM: !d.cfg.Directory.SCRAM, Log: log, Observe: d.metrics.login("mta")})
+	logins := auth.New(auth.Options{Directory: dir, NoSCRAM: !d.cfg.Directory.SCRAM, Log: log, Observe: d.metrics.login("mta")})
+	o.Authenticator = logins
 	submission := smtpserver.New(o)
 	s := stage{role: config.RoleMTA, tasks: []func(context.Context) error{q.Serve}}
-	if err := d.control(ctx, &s, d.queueCommands(q)); err != nil {
+	commands := d.queueCommands(q)
+	banCommands(commands, logins)
+	if err := d.control(ctx, &s, commands); err != nil {
 		return err
 	}
 	for _, x := range []door{

@@ -34,7 +34,9 @@ type FrontOptions struct {
 	// reached (it is not valid where it is no TCP) and the server name it asked
 	// for by TLS; nil or "": the directory's own default.
 	Domain func(local netip.Addr, serverName string) string
-	Log    *slog.Logger
+	// Sessions is told who is logged in; nil: nobody is.
+	Sessions *Sessions
+	Log      *slog.Logger
 
 	// PreLogin bounds the time from the connection to the login; zero: 60 s.
 	PreLogin time.Duration
@@ -216,6 +218,11 @@ func (v *Visitor) HandOver(ctx context.Context, id auth.Identity, h Handover) er
 	if err != nil {
 		return v.refused(id, err)
 	}
+	during, done, ok := v.o.Sessions.begin(ctx, v.entry(id, store))
+	if !ok {
+		return v.refused(id, &RefusedError{Unavailable: true, Text: "Too many sessions of this account", Err: errors.New("limit of sessions")})
+	}
+	defer done()
 	if err := v.Conn.Flush(); err != nil {
 		return err
 	}
@@ -227,7 +234,7 @@ func (v *Visitor) HandOver(ctx context.Context, id auth.Identity, h Handover) er
 	v.Conn = nil // its buffers go while the session lasts
 	h.Protocol, h.Identity, h.Client, h.Hops, h.Trace, h.Log = v.protocol, id, v.Client, v.Hops, v.Trace, log
 	h.Client.Session = nil // served its purpose
-	err = backend.Attach(ctx, &h)
+	err = backend.Attach(during, &h)
 	if refused := (*RefusedError)(nil); errors.As(err, &refused) {
 		v.handedOver = false
 		v.listen(ctx, h.ReadAhead)

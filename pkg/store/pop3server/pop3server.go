@@ -99,7 +99,7 @@ func (s *Server) Attach(ctx context.Context, h *mmp.Handover) error {
 	conn := wire.NewConn(h.Conn, readBuffer, h.ReadAhead)
 	conn.SetTimeouts(s.o.IdleTimeout, s.o.WriteTimeout)
 	defer conn.InterruptOn(ctx)()
-	c := &session{srv: s, ctx: work, conn: conn, drop: drop, utf8: h.UTF8, log: h.Log.With("account", account)}
+	c := &session{srv: s, ctx: work, conn: conn, drop: drop, utf8: h.UTF8, log: h.Log}
 	begun := time.Now()
 	if err := c.run(); err != nil {
 		c.log = c.log.With("err", err)
