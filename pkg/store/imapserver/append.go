@@ -40,7 +40,7 @@ func (c *session) appendMessages(cmd *imapwire.Command) error {
 	a := c.newIncoming(cmd)
 	defer a.close()
 	var messages []store.Incoming
-	for len(messages) == 0 || !a.l.AtEnd() {
+	for len(messages) == 0 || !a.l.AtEnd() || a.literal != nil {
 		if len(messages) == maxMessages {
 			return no("LIMIT", "too many messages in one command")
 		}
@@ -50,8 +50,8 @@ func (c *session) appendMessages(cmd *imapwire.Command) error {
 		}
 		messages = append(messages, in)
 	}
-	if err := a.l.End(); err != nil {
-		return bad(err)
+	if err := a.end(); err != nil {
+		return err
 	}
 	status, err := box.Status(c.ctx)
 	if err != nil {
@@ -108,6 +108,17 @@ func (a *incoming) close() {
 	for _, s := range a.spools {
 		s.Close()
 	}
+}
+
+// end demands that nothing of the command is left, be it a literal.
+func (a *incoming) end() error {
+	if a.literal != nil {
+		a.l.Fail("unexpected literal at the end of the command")
+	}
+	if err := a.l.End(); err != nil {
+		return bad(err)
+	}
+	return nil
 }
 
 // message reads one message with what stands before it.

@@ -31,6 +31,9 @@ var (
 func (m *mirror) take(lines []string) {
 	m.tb.Helper()
 	for _, line := range lines {
+		if set, ok := strings.CutPrefix(line, "* VANISHED "); ok {
+			m.vanish(set)
+		}
 		if got := untaggedNumber.FindStringSubmatch(line); got != nil {
 			n, _ := strconv.Atoi(got[1])
 			switch {
@@ -58,6 +61,39 @@ func (m *mirror) take(lines []string) {
 				m.uids[n-1] = uid
 				m.flags[uid] = strings.TrimSpace(strings.Replace(got[2], `\Recent`, "", 1))
 			}
+		}
+	}
+}
+
+// vanish takes out messages by UID. One that is not known by its UID yet is one
+// of those that were only counted, behind the last known one that is lower.
+func (m *mirror) vanish(set string) {
+	m.tb.Helper()
+	for part := range strings.SplitSeq(set, ",") {
+		first, last, ranged := strings.Cut(part, ":")
+		from, _ := strconv.Atoi(first)
+		to := from
+		if ranged {
+			to, _ = strconv.Atoi(last)
+		}
+		for uid := from; uid <= to; uid++ {
+			i := slices.Index(m.uids, uid)
+			if i < 0 {
+				lower := 0
+				for k, known := range m.uids {
+					if known != 0 && known < uid {
+						lower = k + 1
+					}
+				}
+				if i = slices.Index(m.uids[lower:], 0); i >= 0 {
+					i += lower
+				}
+			}
+			if i < 0 {
+				m.tb.Errorf("VANISHED %d, with %v", uid, m.uids)
+				return
+			}
+			m.uids = slices.Delete(m.uids, i, i+1)
 		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 const (
 	previewRunes  = 200      // RFC 8970 §3.1: 256 at the most
 	previewSource = 16 << 10 // octets of decoded text that are looked at
+	previewParts  = 5        // texts that are looked at, since the first may be empty
 )
 
 // readPreview reads what may stand behind PREVIEW. LAZY makes no difference:
@@ -27,7 +28,11 @@ func (q *fetchRequest) readPreview(l *imapwire.Lexer) {
 
 // writePreview writes the beginning of the message's first text.
 func (c *session) writePreview(parts *mime.Parts, body store.MessageBody) error {
+	left := previewParts
 	for r := range parts.Texts() {
+		if left--; left < 0 {
+			break
+		}
 		header := make([]byte, min(r.Body-r.Header, 8<<10))
 		if _, err := readAt(body, header, r.Header); err != nil {
 			return err

@@ -33,8 +33,8 @@ func (c *session) replaceBy(cmd *imapwire.Command, by numbering) error {
 	if err != nil {
 		return err
 	}
-	if err := a.l.End(); err != nil {
-		return bad(err)
+	if err := a.end(); err != nil {
+		return err
 	}
 	status, err := box.Status(c.ctx)
 	if err != nil {
