@@ -37,12 +37,14 @@ type Proxy struct {
 type Quota struct {
 	Bytes    Size  `yaml:"bytes"`
 	Messages int64 `yaml:"messages"`
+	Reject   bool  `yaml:"reject"`
+	WarnAt   []int `yaml:"warn_at"`
 }
 
 func defaultStore() Store {
 	return Store{
 		LMTP:        LMTP{Trusted: loopback()},
-		Quota:       Quota{Bytes: -1, Messages: -1},
+		Quota:       Quota{Bytes: -1, Messages: -1, WarnAt: []int{80, 95}},
 		MaxMessage:  50 << 20,
 		InlineLimit: 64 << 10,
 		KeepRemoved: Duration(14 * 24 * time.Hour),

@@ -43,20 +43,26 @@ func (d *daemon) store(ctx context.Context, tree directory.Tree) (*storeRole, er
 		return nil, err
 	}
 	log := d.log.With("role", "store")
+	var deliverer *store.Deliverer // made of the engine that uses it
 	engine, err := sqlstore.Open(ctx, sqlstore.Options{Dir: filepath.Join(d.cfg.Data, "store"), InlineLimit: int64(c.InlineLimit),
-		Mailboxes: sqlstore.DefaultMailboxes(), Keep: time.Duration(c.KeepRemoved), Reserve: 16 << 20, OnFatal: d.onFatal, Log: log})
+		Mailboxes: sqlstore.DefaultMailboxes(), Keep: time.Duration(c.KeepRemoved), Reserve: 16 << 20, OnFatal: d.onFatal, Log: log,
+		WarnAt: c.Quota.WarnAt, Warn: func(ctx context.Context, w store.QuotaWarning) {
+			if err := deliverer.Warn(ctx, w, d.cfg.Hostname, time.Now()); err != nil {
+				log.Warn("quota warning not delivered", "account", w.Account, "err", err)
+			}
+		}})
 	if err != nil {
 		return nil, err
 	}
 	d.closers = append(d.closers, engine.Close)
 	d.needs(config.RoleStore, "database", true, engine.Ping)
-	quota := store.Quota{Bytes: int64(c.Quota.Bytes), Messages: c.Quota.Messages}
+	quota := store.Quota{Bytes: int64(c.Quota.Bytes), Messages: c.Quota.Messages, Reject: c.Quota.Reject}
 	r := &storeRole{
 		imap: imapserver.New(imapserver.Options{Store: engine, Directory: dir, Quota: quota,
 			MaxMessage: int64(c.MaxMessage), SpoolDir: spool, ID: []string{"name", "mailsrv"}}),
 		pop3: pop3server.New(pop3server.Options{Store: engine, Directory: dir, LoginDelay: time.Duration(c.POP3LoginDelay)}),
 	}
-	deliverer := store.NewDeliverer(engine, dir, quota)
+	deliverer = store.NewDeliverer(engine, dir, quota)
 	r.deliverer = d.metrics.deliverer("store", deliverer)
 	fronts, err := d.storeFronts(dir, r)
 	if err != nil {

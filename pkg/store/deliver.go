@@ -156,11 +156,14 @@ func storeStatus(t Target, size int64, err error) *mail.Status {
 	return mail.StatusOf(err)
 }
 
-// quotaStatus is permanent for what can never fit, and else transient: the
-// user may clean up while the sender waits.
+// quotaStatus is permanent for what can never fit, and else, unless the quota
+// says otherwise, transient: the user may clean up while the sender waits.
 func quotaStatus(q Quota, size int64, err error) *mail.Status {
 	if q.Bytes == 0 || q.Messages == 0 || q.Bytes > 0 && size > q.Bytes {
 		return &mail.Status{Code: 552, Enhanced: [3]int{5, 2, 2}, Text: "message exceeds the mailbox's quota", Err: err}
+	}
+	if q.Reject {
+		return &mail.Status{Code: 552, Enhanced: [3]int{5, 2, 2}, Text: "mailbox full", Err: err}
 	}
 	return fullStatus(err)
 }

@@ -40,7 +40,7 @@ func Begin(ctx context.Context, s Store, d directory.Directory, login string, cl
 
 // QuotaOf is the user's quota, with the system's defaults where the entry has none.
 func QuotaOf(u directory.User, defaults Quota) Quota {
-	q := Quota{Bytes: u.Quota, Messages: u.MessageQuota}
+	q := Quota{Bytes: u.Quota, Messages: u.MessageQuota, Reject: defaults.Reject}
 	if q.Bytes == directory.QuotaDefault {
 		q.Bytes = defaults.Bytes
 	}

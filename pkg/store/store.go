@@ -66,15 +66,6 @@ type Target struct {
 	Quota Quota
 }
 
-// Quota bounds an account: bytes over all mailboxes, and messages. Negative:
-// no limit. 0: nothing may be stored.
-type Quota struct {
-	Bytes, Messages int64
-}
-
-// NoQuota limits nothing.
-func NoQuota() Quota { return Quota{Bytes: -1, Messages: -1} }
-
 // Usage is what an account holds.
 type Usage struct {
 	Bytes, Messages int64

@@ -49,6 +49,18 @@ type group struct {
 	accounts map[string]int64
 	names    map[place]int64
 	usage    map[int64]*store.Usage
+
+	// crossed are the thresholds of quotas that are crossed; of the write in
+	// hand those from held on.
+	crossed []crossing
+	held    int
+}
+
+// crossing is a threshold of a quota that an account came over.
+type crossing struct {
+	account int64
+	percent int
+	quota   store.Quota
 }
 
 // place is the name of a mailbox in an account.
@@ -102,7 +114,7 @@ func newGroup(s *Store) *group {
 
 func (g *group) forget() {
 	g.accounts, g.names, g.usage = map[string]int64{}, map[place]int64{}, map[int64]*store.Usage{}
-	g.changes, g.order, g.touched = map[int64]*change{}, nil, nil
+	g.changes, g.order, g.touched, g.crossed = map[int64]*change{}, nil, nil, nil
 }
 
 // write runs fn on the writer, alone or with others in one commit. fn may run
@@ -113,7 +125,7 @@ func (s *Store) write(ctx context.Context, fn func(*group) error) error {
 	}
 	return failure(s.db.Write(ctx, func(tx *sqlite.Tx) error {
 		g := s.group
-		g.Tx, g.touched, g.write = tx, g.touched[:0], g.write+1
+		g.Tx, g.touched, g.held, g.write = tx, g.touched[:0], len(g.crossed), g.write+1
 		done := false
 		defer func() {
 			if !done { // also after a panic
@@ -133,6 +145,7 @@ func (g *group) undo() {
 		g.measure(b.c.row.account, b.row.bytes-b.c.row.bytes, b.row.messages-b.c.row.messages)
 		b.c.row, b.c.ops, b.c.dead = b.row, b.c.ops[:b.ops], b.dead
 	}
+	g.crossed = g.crossed[:g.held]
 	clear(g.accounts)
 	clear(g.names)
 }
@@ -222,6 +235,9 @@ func (g *group) room(account int64, q store.Quota, size, n int64) error {
 	if q.Bytes >= 0 && u.Bytes+size > q.Bytes || q.Messages >= 0 && u.Messages+n > q.Messages {
 		return store.ErrOverQuota
 	}
+	if p := q.Crossed(*u, store.Usage{Bytes: u.Bytes + size, Messages: u.Messages + n}, g.s.o.WarnAt); p > 0 {
+		g.crossed = append(g.crossed, crossing{account: account, percent: p, quota: q})
+	}
 	return nil
 }
 
@@ -258,6 +274,13 @@ func (g *group) settled(committed bool) {
 			g.s.wake(c.box.id)
 		}
 	}
+	for _, c := range g.crossed {
+		select {
+		case g.s.warnings <- c:
+		default: // nobody reads that many
+		}
+	}
+	g.crossed = g.crossed[:0]
 	clear(g.changes)
 	clear(g.order)
 	g.order = g.order[:0]

@@ -39,6 +39,10 @@ type Options struct {
 	// ExpungeLog is how many expunges of a mailbox are remembered at the least
 	// for clients that come back; 0: 20000.
 	ExpungeLog int
+	// WarnAt are the parts of a quota, in percent, whose crossing Warn is told
+	// of once it is durable; nil: none.
+	WarnAt []int
+	Warn   func(context.Context, store.QuotaWarning)
 	// Memory bounds what is kept of mailboxes in memory, in bytes; 0: 256 MiB.
 	Memory int64
 	// Reserve: see sqlite.Options.
@@ -80,9 +84,10 @@ type Store struct {
 	failed atomic.Pointer[error] // a sync of a body's file
 
 	// stop ends tidying, which pruned belongs to.
-	stop   context.CancelFunc
-	tidied sync.WaitGroup
-	pruned pruned
+	stop     context.CancelFunc
+	tidied   sync.WaitGroup
+	pruned   pruned
+	warnings chan crossing
 
 	mu       sync.Mutex
 	watchers map[int64]map[*func()]bool
@@ -111,7 +116,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("opening store: %w", err)
 	}
-	s := &Store{o: o, watchers: map[int64]map[*func()]bool{}, boxes: boxes{budget: o.Memory, byID: map[int64]*box{}}}
+	s := &Store{o: o, warnings: make(chan crossing, 64), watchers: map[int64]map[*func()]bool{}, boxes: boxes{budget: o.Memory, byID: map[int64]*box{}}}
 	s.group = newGroup(s)
 	var err error
 	if s.db, err = sqlite.Open(ctx, filepath.Join(o.Dir, "store.db"), sqlite.Options{Migrations: schema(), OnFatal: o.OnFatal, Log: o.Log,

@@ -31,17 +31,37 @@ func (s *Store) tidyLoop(ctx context.Context) {
 	log("orphaned body files", s.sweep(ctx))
 	ticker := time.NewTicker(tidyEvery)
 	defer ticker.Stop()
-	for {
+	tidy := func() {
 		_, err := s.purge(ctx, s.o.Now().Add(-s.o.Keep))
 		log("removed messages", err)
 		log("traces", s.forgetTraces(ctx, s.o.Now().Add(-forgetAfter)))
 		log("expunge log", s.pruneExpunged(ctx))
+	}
+	for tidy(); ; {
 		select {
 		case <-ticker.C:
+			tidy()
+		case c := <-s.warnings:
+			log("quota warning", s.warn(ctx, c))
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// warn tells of a crossing.
+func (s *Store) warn(ctx context.Context, c crossing) error {
+	w := store.QuotaWarning{Percent: c.percent, Quota: c.quota}
+	if err := s.db.Read(ctx, func(tx *sqlite.Tx) (err error) {
+		if w.Usage, err = usage(tx, c.account); err == nil {
+			_, err = tx.Get("SELECT name FROM account WHERE id=?", []any{c.account}, &w.Account)
+		}
+		return err
+	}); err != nil {
+		return err
+	}
+	s.o.Warn(ctx, w)
+	return nil
 }
 
 // sweep removes body files that nothing names: of bodies that a crash kept from

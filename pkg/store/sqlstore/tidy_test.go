@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
@@ -161,4 +162,52 @@ func TestExpungeLogIsBounded(t *testing.T) {
 	prune(2, true)
 	expunge(3)
 	prune(3, true) // which are young
+}
+
+// TestCrossingIsToldOnce: and again only after the account came below.
+func TestCrossingIsToldOnce(t *testing.T) {
+	told := make(chan store.QuotaWarning, 10)
+	s, err := Open(t.Context(), Options{Dir: t.TempDir(), WarnAt: []int{50, 90}, Warn: func(_ context.Context, w store.QuotaWarning) { told <- w }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	a, err := s.Account(t.Context(), "a@x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := a.Open(t.Context(), "INBOX")
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := store.Quota{Bytes: -1, Messages: 10}
+	fill := func(to int64, want ...int) {
+		t.Helper()
+		for u, err := a.Usage(t.Context()); u.Messages < to; u, err = a.Usage(t.Context()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := m.Append(t.Context(), storetest.Message("1@x", "x"), store.Flags{}, time.Time{}, q); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, percent := range want {
+			if w := <-told; w.Percent != percent || w.Account != "a@x" || w.Quota != q || w.Usage.Messages == 0 {
+				t.Errorf("%+v, want %d", w, percent)
+			}
+		}
+		if len(told) > 0 {
+			t.Errorf("told once more: %+v", <-told)
+		}
+	}
+	fill(4)
+	fill(8, 50)
+	fill(10, 90)
+	if _, err := m.Append(t.Context(), storetest.Message("1@x", "x"), store.Flags{}, time.Time{}, q); !errors.Is(err, store.ErrOverQuota) {
+		t.Error(err)
+	}
+	if _, err := m.Remove(t.Context(), store.NewUIDSet([]store.UIDRange{{First: 1, Last: 4}})); err != nil {
+		t.Fatal(err)
+	}
+	fill(9, 90)
 }

@@ -1,0 +1,55 @@
+package store_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"mailsrv/pkg/mail"
+	"mailsrv/pkg/store"
+)
+
+func TestQuotaCrossed(t *testing.T) {
+	tests := []struct {
+		q        store.Quota
+		from, to store.Usage
+		want     int
+	}{
+		{store.Quota{Bytes: 1000, Messages: -1}, store.Usage{Bytes: 799}, store.Usage{Bytes: 800}, 80},
+		{store.Quota{Bytes: 1000, Messages: -1}, store.Usage{Bytes: 800}, store.Usage{Bytes: 899}, 0},
+		{store.Quota{Bytes: 1000, Messages: -1}, store.Usage{Bytes: 10}, store.Usage{Bytes: 1000}, 95},
+		{store.Quota{Bytes: 1000, Messages: -1}, store.Usage{Bytes: 1000}, store.Usage{Bytes: 10}, 0},
+		{store.Quota{Bytes: -1, Messages: 10}, store.Usage{Messages: 7}, store.Usage{Messages: 8}, 80},
+		{store.NoQuota(), store.Usage{}, store.Usage{Bytes: 1 << 40, Messages: 1 << 30}, 0},
+		{store.Quota{}, store.Usage{}, store.Usage{Bytes: 1}, 0},
+	}
+	for _, tt := range tests {
+		if got := tt.q.Crossed(tt.from, tt.to, []int{80, 95}); got != tt.want {
+			t.Errorf("%+v from %+v to %+v: %d, want %d", tt.q, tt.from, tt.to, got, tt.want)
+		}
+	}
+}
+
+func TestWarnIsNotHeldUpByTheQuota(t *testing.T) {
+	e := &engine{}
+	d := store.NewDeliverer(e, users{}, store.NoQuota())
+	w := store.QuotaWarning{Account: "a@example.test", Percent: 80, Usage: store.Usage{Bytes: 800, Messages: 8}, Quota: store.Quota{Bytes: 1000, Messages: -1}}
+	if err := d.Warn(t.Context(), w, "mail.test", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]store.Target{{Account: "a@example.test", Quota: store.NoQuota()}}, e.got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestOverQuotaByPolicy: the domain's administrator chooses between "later" and "no".
+func TestOverQuotaByPolicy(t *testing.T) {
+	full := map[string]error{"a@example.test": store.ErrOverQuota}
+	for reject, want := range map[bool]string{false: "452 4.2.2 mailbox full", true: "552 5.2.2 mailbox full"} {
+		d := store.NewDeliverer(&engine{errs: full}, users{}, store.Quota{Bytes: 1000, Messages: -1, Reject: reject})
+		if got := replies(d.Deliver(t.Context(), mail.Envelope{To: addressed("a")}, make(mail.Bytes, 100))); got[0] != want {
+			t.Errorf("%v: %s, want %s", reject, got[0], want)
+		}
+	}
+}
