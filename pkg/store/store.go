@@ -203,7 +203,7 @@ const (
 	FieldHeader                           // Header
 	FieldParts                            // Parts
 	FieldID                               // ID
-	FieldText                             // Text, and all but what FieldMeta adds
+	FieldText                             // Text
 )
 
 // Message is a message in a mailbox without its body.

@@ -28,7 +28,16 @@ const (
 // Messages implements store.Mailbox.
 func (m *mailbox) Messages(ctx context.Context, uids store.UIDSet, fields store.Fields) iter.Seq2[*store.Message, error] {
 	return func(yield func(*store.Message, error) bool) {
-		p := page{m: m, uids: uids, fields: fields}
+		p, _ := m.s.pages.Get().(*page)
+		if p == nil {
+			p = &page{}
+		}
+		p.m, p.uids, p.fields = m, uids, fields
+		defer func() {
+			if p.m = nil; cap(p.bytes) <= 4*pageBytes {
+				m.s.pages.Put(p)
+			}
+		}()
 		for {
 			more, err := p.next(ctx)
 			if err != nil {
@@ -47,7 +56,8 @@ func (m *mailbox) Messages(ctx context.Context, uids store.UIDSet, fields store.
 	}
 }
 
-// page is a part of a mailbox's messages. Its memory is used again for the next.
+// page is a part of a mailbox's messages. Its memory is used again, for the next
+// and then for the next reader's.
 type page struct {
 	m      *mailbox
 	uids   store.UIDSet // what is left of the set
@@ -118,7 +128,8 @@ const (
 	headerQuery = `SELECT uid, prefix, digest, header FROM message CROSS JOIN body ON id=body WHERE mailbox=? AND uid BETWEEN ? AND ? ORDER BY uid`
 	fullQuery   = `SELECT uid, prefix, digest, envelope, basic, structure, parts, header FROM message CROSS JOIN outline ON outline.body=message.body CROSS JOIN body ON id=message.body
 		WHERE mailbox=? AND uid BETWEEN ? AND ? ORDER BY uid`
-	textQuery = `SELECT uid, prefix, digest, envelope, basic, structure, parts, header, text FROM message CROSS JOIN outline ON outline.body=message.body CROSS JOIN body ON id=message.body
+	wholeQuery = `SELECT uid, prefix, header, text FROM message CROSS JOIN body ON id=body WHERE mailbox=? AND uid BETWEEN ? AND ? ORDER BY uid`
+	textQuery  = `SELECT uid, prefix, digest, envelope, basic, structure, parts, header, text FROM message CROSS JOIN outline ON outline.body=message.body CROSS JOIN body ON id=message.body
 		WHERE mailbox=? AND uid BETWEEN ? AND ? ORDER BY uid`
 )
 
@@ -131,6 +142,8 @@ func (p *page) read(ctx context.Context) error {
 	r := pageReader{page: p}
 	outline := p.fields&(store.FieldEnvelope|store.FieldBodyStructure|store.FieldParts) != 0
 	switch {
+	case p.fields&store.FieldText != 0 && !outline && p.fields&store.FieldID == 0:
+		r.query, r.dest = wholeQuery, []any{&r.uid, &r.prefix, &r.header, &r.text}
 	case p.fields&store.FieldText != 0:
 		r.query, r.dest = textQuery, []any{&r.uid, &r.prefix, &r.digest, &r.envelope, &r.basic, &r.structure, &r.parts, &r.header, &r.text}
 	case p.fields&(store.FieldHeader|store.FieldID) != 0 && outline:

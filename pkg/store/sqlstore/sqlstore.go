@@ -81,6 +81,7 @@ type Store struct {
 
 	group  *group
 	boxes  boxes
+	pages  sync.Pool             // of *page
 	failed atomic.Pointer[error] // a sync of a body's file
 
 	// stop ends tidying, which pruned belongs to.
