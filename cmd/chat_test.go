@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"bufio"
+	"compress/flate"
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
@@ -55,7 +56,7 @@ type peer struct {
 const patience = 20 * time.Second
 
 // chatLine is "[NAME] MARK TEXT".
-var chatLine = regexp.MustCompile(`^(?:(\w+) +)?(C:|C<|S:|S~|S\*|S<|TLS$|closed$)(?: (.*))?$`)
+var chatLine = regexp.MustCompile(`^(?:(\w+) +)?(C:|C<|S:|S~|S\*|S<|TLS$|DEFLATE$|closed$)(?: (.*))?$`)
 
 func (d *dialogue) line(line string) error {
 	m := chatLine.FindStringSubmatch(line)
@@ -80,6 +81,8 @@ func (d *dialogue) line(line string) error {
 		return d.expectOctets(p, d.octets(text))
 	case "TLS":
 		return p.startTLS(d.t)
+	case "DEFLATE":
+		return p.startDeflate()
 	case "closed":
 		return p.expectClosed()
 	default:
@@ -160,6 +163,29 @@ func (p *peer) startTLS(t *topology) error {
 	}
 	p.conn, p.reader = c, bufio.NewReader(c)
 	return nil
+}
+
+// startDeflate goes on compressed (RFC 4978), what was read ahead included.
+func (p *peer) startDeflate() error {
+	w, err := flate.NewWriter(p.conn, flate.DefaultCompression)
+	if err != nil {
+		return err
+	}
+	p.conn = &deflated{p.conn, w}
+	p.reader = bufio.NewReader(flate.NewReader(p.reader))
+	return nil
+}
+
+// deflated is a connection whose writes are compressed, each to its end.
+type deflated struct {
+	net.Conn
+	w *flate.Writer
+}
+
+// Write implements net.Conn.
+func (d *deflated) Write(b []byte) (int, error) {
+	n, err := d.w.Write(b)
+	return n, errors.Join(err, d.w.Flush())
 }
 
 func (d *dialogue) send(p *peer, text string) error {
