@@ -69,13 +69,13 @@ func (p *pipe) stop() {
 // toStore copies what the client says, then tells the store that it is done.
 func (p *pipe) toStore(readAhead []byte) {
 	err := p.pass(readAhead)
+	n := 0
+	take := func(b []byte) error {
+		n = len(b)
+		return p.pass(b)
+	}
 	for from := newSource(p.client, p.buffers); err == nil; {
-		var n int
-		err = from.next(func(b []byte) error {
-			n = len(b)
-			return p.pass(b)
-		})
-		if err == nil && n == copySize {
+		if err = from.next(take); err == nil && n == copySize {
 			_, err = splice(p.store, from)
 		}
 	}
@@ -140,14 +140,16 @@ func (p *pipe) toClient(st peer, h *mmp.Handover) error {
 // copy returns why the client should hear BYE: empty if the client is gone.
 func (p *pipe) copy() (reason string, err error) {
 	from, lingering := newSource(p.store, p.buffers), false
+	n, gone := 0, false
+	take := func(b []byte) error {
+		n = len(b)
+		p.follow(b)
+		gone = p.write(b) != nil
+		return nil
+	}
 	for {
-		n, gone := 0, false
-		err := from.next(func(b []byte) error {
-			n = len(b)
-			p.follow(b)
-			gone = p.write(b) != nil
-			return nil
-		})
+		n = 0
+		err := from.next(take)
 		if n == copySize && err == nil && !p.tracked {
 			var more int64
 			more, err = splice(p.client, from)

@@ -36,7 +36,7 @@ type source struct {
 }
 
 func newSource(conn net.Conn, b *buffers) *source {
-	return &source{conn: conn, buffers: b, bare: newBare(conn)}
+	return &source{conn: conn, buffers: b, bare: newBare(conn, b)}
 }
 
 // next waits and passes what came to take, which must not keep it. The error is
@@ -47,7 +47,7 @@ func (s *source) next(take func([]byte) error) error {
 	var err error
 	switch {
 	case s.bare != nil:
-		if b, n, err = s.bare.read(s.buffers); b != nil {
+		if b, n, err = s.bare.read(); b != nil {
 			defer s.buffers.put(b)
 		}
 	case s.large:
