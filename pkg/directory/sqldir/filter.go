@@ -17,13 +17,6 @@ const (
 	yes
 )
 
-func of(b bool) truth {
-	if b {
-		return yes
-	}
-	return no
-}
-
 // test is a filter with its names looked up and its values normalised, once for
 // all entries.
 type test struct {

@@ -44,7 +44,7 @@ func TestGuard(t *testing.T) {
 		g.leave(trial, false)
 	}
 	now = now.Add(30 * time.Second)
-	if !attempt(true) || !attempt(true) || !slices.Equal(told, []bool{false, true}) {
+	if first, second := attempt(true), attempt(true); !first || !second || !slices.Equal(told, []bool{false, true}) {
 		t.Errorf("not back: %v", told)
 	}
 	for range tolerated {

@@ -21,7 +21,6 @@ const enforce = "version: STSv1\r\nmode: enforce\r\nmx: mx.far.test\r\nmx: *.mai
 
 // far is a domain with its DNS and its web server.
 type far struct {
-	mu      sync.Mutex
 	txt     []string
 	dnsErr  error
 	policy  string
