@@ -115,6 +115,21 @@ func splitOptions(description string) (name string, options []string) {
 	return name, strings.Split(strings.ToLower(rest), ";")
 }
 
+// live reports whether the test is about an attribute that is not stored.
+func (t *test) live() bool {
+	for _, a := range t.types {
+		if a.Operational() && slices.Contains(liveAttributes(), a.Key()) {
+			return true
+		}
+	}
+	for i := range t.children {
+		if t.children[i].live() {
+			return true
+		}
+	}
+	return false
+}
+
 // names reports whether the test is about an attribute of that key.
 func (t *test) names(key string) bool {
 	return slices.ContainsFunc(t.types, func(a *schema.AttributeType) bool { return a.Key() == key }) ||

@@ -84,14 +84,21 @@ func (s *search) show(ctx context.Context, e *stored) (directory.Entry, error) {
 			return directory.Entry{}, unavailable(err)
 		}
 	}
-	out := directory.Entry{DN: e.entry.DN}
+	total := 0
+	for _, a := range e.entry.Attributes {
+		total += len(a.Values)
+	}
+	values := make([]string, 0, total) // of all attributes, in one piece
+	out := directory.Entry{DN: e.entry.DN, Attributes: make([]directory.Attribute, 0, len(e.entry.Attributes))}
 	for i, a := range e.entry.Attributes {
 		if !s.shown.wants(e.types[i], a.Name) {
 			continue
 		}
 		kept := directory.Attribute{Name: a.Name}
 		if !s.shown.typesOnly {
-			kept.Values = slices.Clone(a.Values)
+			from := len(values)
+			values = append(values, a.Values...)
+			kept.Values = values[from:len(values):len(values)]
 		}
 		out.Attributes = append(out.Attributes, kept)
 	}

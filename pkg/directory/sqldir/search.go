@@ -62,11 +62,10 @@ type search struct {
 
 func (d *Dir) begin(ctx context.Context, q directory.Query) (*search, error) {
 	s := &search{dir: d, q: q, base: d.path(q.Base), test: d.compile(q.Filter), shown: d.selection(q)}
-	for _, k := range liveAttributes() {
-		s.live = s.live || s.test.names(k)
-	}
-	if err := d.findMembers(ctx, &s.test); err != nil {
-		return nil, err
+	if s.live = s.test.live(); s.live {
+		if err := d.findMembers(ctx, &s.test); err != nil {
+			return nil, err
+		}
 	}
 	if q.Base.IsRoot() && q.Scope != directory.ScopeBase {
 		return s, nil
