@@ -36,6 +36,7 @@ func capabilities(o Options) string {
 		" ESORT" + // RFC 5267
 		" THREAD=ORDEREDSUBJECT THREAD=REFERENCES" + // RFC 5256
 		" PARTIAL" + // RFC 9394
+		" UIDONLY" + // RFC 9586
 		" WITHIN" + // RFC 5032
 		" SAVEDATE" + // RFC 8514
 		" OBJECTID" + // RFC 8474

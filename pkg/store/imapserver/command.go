@@ -36,7 +36,7 @@ func (c *session) lookUp(cmd *imapwire.Command) (command, error) {
 			if found.selected && c.box == nil {
 				return found, &response{status: "BAD", text: "no mailbox is selected"}
 			}
-			return found, nil
+			return found, c.needsUID(name)
 		}
 	}
 	switch name {

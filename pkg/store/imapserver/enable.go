@@ -19,6 +19,8 @@ const (
 	rev2
 	// utf8Accept: UTF8=ACCEPT (RFC 6855 §3).
 	utf8Accept
+	// uidOnly: no message has a number (RFC 9586).
+	uidOnly
 )
 
 // enableable is what ENABLE knows.
@@ -30,6 +32,7 @@ var enableable = [...]struct {
 	{"QRESYNC", condStore | qResync},
 	{"IMAP4rev2", rev2},
 	{"UTF8=ACCEPT", utf8Accept},
+	{"UIDONLY", uidOnly},
 }
 
 func (c *session) has(f features) bool { return c.features&f == f }

@@ -134,15 +134,7 @@ func after(spans []span, i int) []span {
 // nil if only UID and FLAGS are wanted, of what was told and not changed since.
 func (c *session) appendItems(dst []byte, i int, q *fetchRequest, m *store.Message) []byte {
 	v := c.box
-	dst = append(dst, "* "...)
-	dst = strconv.AppendInt(dst, int64(i+1), 10)
-	dst = append(dst, " FETCH ("...)
-	start := len(dst)
-	if q.uid {
-		dst = append(dst, "UID "...)
-		dst = strconv.AppendUint(dst, uint64(v.uids[i]), 10)
-		dst = append(dst, ' ')
-	}
+	dst = c.appendFetch(dst, i, q.uid)
 	if q.flags || v.marks[i]&markTell != 0 {
 		v.marks[i] &^= markTell
 		dst = append(v.appendFlags(append(dst, "FLAGS "...), i), ' ')
@@ -156,7 +148,7 @@ func (c *session) appendItems(dst []byte, i int, q *fetchRequest, m *store.Messa
 	if m != nil {
 		dst = q.appendStored(dst, m)
 	}
-	if len(dst) > start {
+	if dst[len(dst)-1] == ' ' {
 		dst = dst[:len(dst)-1]
 	}
 	return dst

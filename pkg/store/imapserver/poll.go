@@ -57,7 +57,7 @@ func (c *session) tellExpunged(uids []store.UID) {
 			gone = append(gone, i)
 		}
 	}
-	if c.has(qResync) {
+	if c.features&(qResync|uidOnly) != 0 {
 		vanished := make([]store.UID, len(gone))
 		for n, i := range gone {
 			vanished[n] = v.uids[i]
@@ -123,11 +123,7 @@ type flagNews struct {
 // and what is known of its ModSeq.
 func (c *session) appendFlagUpdate(dst []byte, n flagNews) []byte {
 	v, i := c.box, n.i
-	dst = append(dst, "* "...)
-	dst = strconv.AppendInt(dst, int64(i+1), 10)
-	dst = append(dst, " FETCH (UID "...)
-	dst = strconv.AppendUint(dst, uint64(v.uids[i]), 10)
-	dst = append(dst, " FLAGS "...)
+	dst = append(c.appendFetch(dst, i, true), "FLAGS "...)
 	dst = v.appendFlags(dst, i)
 	if c.has(condStore) {
 		dst = appendModSeq(append(dst, ' '), n.modSeq)

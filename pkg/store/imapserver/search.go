@@ -50,7 +50,7 @@ func (c *session) searchBy(cmd *imapwire.Command, uid bool) error {
 // readSearch reads all arguments of a SEARCH.
 func (c *session) readSearch(l *imapwire.Lexer) (*searchRequest, error) {
 	q := &searchRequest{}
-	p := &searchParser{l: l, v: c.box}
+	p := &searchParser{l: l, v: c.box, uidOnly: c.has(uidOnly)}
 	l.Space()
 	word := p.word()
 	if word == "RETURN" {
@@ -73,8 +73,8 @@ func (c *session) readSearch(l *imapwire.Lexer) (*searchRequest, error) {
 }
 
 // readAfterCharset reads the charset and the keys of a SORT or THREAD.
-func (q *searchRequest) readAfterCharset(l *imapwire.Lexer, v *view) error {
-	p := &searchParser{l: l, v: v}
+func (c *session) readAfterCharset(q *searchRequest, l *imapwire.Lexer) error {
+	p := &searchParser{l: l, v: c.box, uidOnly: c.has(uidOnly)}
 	charset := l.AString()
 	l.Space()
 	return q.readKeys(p, charset, p.word())
@@ -87,6 +87,9 @@ func (q *searchRequest) readKeys(p *searchParser, charset, word string) error {
 	}
 	q.conditions = p.all(word, 0)
 	q.modSeq = p.modSeq
+	if p.refused != nil {
+		return p.refused
+	}
 	if err := p.l.End(); err != nil {
 		return bad(err)
 	}

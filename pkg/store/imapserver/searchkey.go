@@ -87,6 +87,9 @@ type searchParser struct {
 	keys int
 	// modSeq: a key was MODSEQ.
 	modSeq bool
+	// uidOnly: numbers are refused, and refused says so.
+	uidOnly bool
+	refused error
 }
 
 // word reads the word a key begins with; empty before a set or parenthesis.
@@ -128,7 +131,7 @@ func (p *searchParser) key(word string, depth int) condition {
 			p.l.Expect(')')
 			return together(all)
 		}
-		return inSpans(p.v.bySeq(readSet(p.l)))
+		return inSpans(p.numberSet())
 	case "UID":
 		p.l.Space()
 		return inSpans(p.v.byUID(readSet(p.l)))

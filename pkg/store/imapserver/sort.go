@@ -41,7 +41,7 @@ func (c *session) sortBy(cmd *imapwire.Command, uid bool) error {
 	}
 	keys := readSortKeys(l)
 	l.Space()
-	if err := q.readAfterCharset(l, c.box); err != nil {
+	if err := c.readAfterCharset(q, l); err != nil {
 		return err
 	}
 	found, err := c.find(q)

@@ -2,7 +2,6 @@ package imapserver
 
 import (
 	"fmt"
-	"strconv"
 
 	"mailsrv/pkg/store"
 	"mailsrv/pkg/wire/imapwire"
@@ -133,8 +132,7 @@ func (c *session) tellStored(changed []store.FlagState, change store.FlagChange,
 			c.conn.SetOut(c.appendFlagUpdate(c.conn.Out(), n.flagNews))
 			continue
 		}
-		out := strconv.AppendInt(append(c.conn.Out(), "* "...), int64(n.i+1), 10)
-		out = strconv.AppendUint(append(out, " FETCH (UID "...), uint64(v.uids[n.i]), 10)
-		c.conn.SetOut(append(appendModSeq(append(out, ' '), n.modSeq), ")\r\n"...))
+		out := c.appendFetch(c.conn.Out(), n.i, true)
+		c.conn.SetOut(append(appendModSeq(out, n.modSeq), ")\r\n"...))
 	}
 }

@@ -31,7 +31,7 @@ func (c *session) threadBy(cmd *imapwire.Command, uid bool) error {
 	}
 	l.Space()
 	q := &searchRequest{}
-	if err := q.readAfterCharset(l, c.box); err != nil {
+	if err := c.readAfterCharset(q, l); err != nil {
 		return err
 	}
 	found, err := c.find(q)
