@@ -50,6 +50,7 @@ type Config struct {
 	Log       Log       `yaml:"log"`
 	TLS       TLS       `yaml:"tls"`
 	Admin     Admin     `yaml:"admin"`
+	Limits    Limits    `yaml:"limits"`
 	Directory Directory `yaml:"directory"`
 	Store     Store     `yaml:"store"`
 	MMP       MMP       `yaml:"mmp"`
@@ -71,6 +72,14 @@ type TLS struct {
 	Key  string `yaml:"key"`
 	// ClientCA signs certificates of people, who log in by EXTERNAL.
 	ClientCA string `yaml:"client_ca"`
+	// Further certificates are chosen by the name that a client asks for.
+	Further []Pair `yaml:"further"`
+}
+
+// Pair names the files of a certificate chain and its key.
+type Pair struct {
+	Cert string `yaml:"cert"`
+	Key  string `yaml:"key"`
 }
 
 // Admin is the listener for metrics and health.
@@ -101,6 +110,7 @@ func Default() Config {
 		Grace:     Duration(30 * time.Second),
 		Log:       Log{Level: "info", Format: "text"},
 		Admin:     Admin{Listen: Listeners{"127.0.0.1:9925"}},
+		Limits:    defaultLimits(),
 		Directory: defaultDirectory(),
 		Store:     defaultStore(),
 		MMP:       defaultMMP(),

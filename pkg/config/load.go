@@ -189,6 +189,11 @@ func (c Config) validate(p position) []error {
 	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
 		bad("tls", "cert and key go together")
 	}
+	for i, p := range c.TLS.Further {
+		if p.Cert == "" || p.Key == "" || c.TLS.Cert == "" {
+			bad(fmt.Sprintf("tls.further[%d]", i), "cert and key go together, and further ones want tls.cert")
+		}
+	}
 	c.validateListeners(bad)
 	c.validateRemotes(bad)
 	c.validateSecrets(bad)
@@ -237,6 +242,7 @@ func (c Config) validateNumbers(bad report) {
 		bad("mta.port", "%d is no port", c.MTA.Port)
 	}
 	c.MTA.Checks.validate(bad)
+	c.Limits.validate(bad)
 	c.MTA.Routing.validate(bad)
 	if c.MTA.MaxRecipients < 100 {
 		bad("mta.max_recipients", "must be at least 100 (RFC 5321 section 4.5.3.1.8)")

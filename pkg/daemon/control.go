@@ -30,7 +30,7 @@ type ControlError struct {
 // control opens the control socket of a role as part of its stage.
 func (d *daemon) control(ctx context.Context, s *stage, commands *http.ServeMux) error {
 	server := &http.Server{Handler: commands, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute}
-	return d.open(ctx, s, door{name: "control-" + string(s.role), listen: config.Listeners{"unix:" + ControlSocket(d.cfg, s.role)}, options: listen.Options{Total: 50},
+	return d.open(ctx, s, door{name: "control-" + string(s.role), listen: config.Listeners{"unix:" + ControlSocket(d.cfg, s.role)}, options: listen.Options{Limits: listen.Limits{Total: 50}},
 		serve: func(ctx context.Context, conn net.Conn) {
 			if uid, ok := listen.PeerUID(conn); !ok || uid != 0 && uid != uint32(os.Getuid()) {
 				d.log.Warn("command refused", "role", string(s.role), "uid", uid, "err", "neither root nor the server's own user")

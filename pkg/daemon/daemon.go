@@ -43,8 +43,12 @@ func Run(ctx context.Context, o Options) error {
 		return fmt.Errorf("opening data folder: %w", err)
 	}
 	if d.cfg.TLS.Cert != "" {
+		var further []listen.Pair
+		for _, p := range d.cfg.TLS.Further {
+			further = append(further, listen.Pair(p))
+		}
 		var err error
-		if d.certificate, err = listen.LoadCertificate(d.cfg.TLS.Cert, d.cfg.TLS.Key); err != nil {
+		if d.certificate, err = listen.LoadCertificate(d.cfg.TLS.Cert, d.cfg.TLS.Key, further...); err != nil {
 			return err
 		}
 	}
@@ -109,7 +113,7 @@ func (d *daemon) open(ctx context.Context, s *stage, x door) error {
 		}
 		o := x.options
 		o.Name, o.Log, o.Grace = x.name, d.log.With("role", string(s.role), "door", x.name), time.Duration(d.cfg.Grace)
-		o.Opened, o.Closed = d.metrics.connections(x.name)
+		o.Opened, o.Closed, o.Refused = d.metrics.connections(x.name)
 		s.tasks = append(s.tasks, func(ctx context.Context) error { return listen.Serve(ctx, ln, o, x.serve) })
 		d.log.Info("listening", "role", string(s.role), "door", x.name, "addr", ln.Addr().String())
 	}

@@ -117,7 +117,7 @@ func (d *daemon) ldap(ctx context.Context, dir *sqldir.Dir, base directory.DN) e
 		{name: "ldaps", listen: c.Listen.LDAPS, options: listen.Options{TLS: implicit}, serve: server.ServeConn},
 		{name: "ldapi", listen: config.Listeners{"unix:" + Socket(d.cfg)}, serve: server.ServeConn},
 	} {
-		x.options.Total = perDoor
+		x.options = limited(x.options, d.cfg.Limits.LDAP, ldapserver.Busy())
 		if err := d.open(ctx, &s, x); err != nil {
 			return err
 		}

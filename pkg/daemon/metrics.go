@@ -29,6 +29,7 @@ type metrics struct {
 	registry    *prometheus.Registry
 	opened      *prometheus.CounterVec
 	open        *prometheus.GaugeVec
+	turned      *prometheus.CounterVec
 	logins      *prometheus.CounterVec
 	directories *prometheus.HistogramVec
 	deliveries  *prometheus.HistogramVec
@@ -43,6 +44,7 @@ func newMetrics() *metrics {
 		registry:    prometheus.NewRegistry(),
 		opened:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mailsrv_connections_total", Help: "Connections accepted."}, []string{"door"}),
 		open:        prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "mailsrv_connections_open", Help: "Connections open now."}, []string{"door"}),
+		turned:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mailsrv_connections_refused_total", Help: "Connections refused or displaced by a limit."}, []string{"door"}),
 		logins:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mailsrv_logins_total", Help: "Logins by outcome."}, []string{"role", "mechanism", "outcome"}),
 		directories: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "mailsrv_directory_seconds", Help: "Questions to the directory.", Buckets: buckets}, []string{"role", "operation", "outcome"}),
 		deliveries:  prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "mailsrv_delivery_seconds", Help: "Deliveries, by where to and the worst outcome.", Buckets: buckets}, []string{"to", "outcome"}),
@@ -50,14 +52,14 @@ func newMetrics() *metrics {
 		sessions:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mailsrv_sessions_total", Help: "Sessions of logged-in clients that the store was handed."}, []string{"service"}),
 	}
 	m.stores = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "mailsrv_store_up", Help: "Whether the MMP reaches a store elsewhere: 0 is shut out."}, []string{"host", "service"})
-	m.registry.MustRegister(m.stores, m.opened, m.open, m.logins, m.directories, m.deliveries, m.messages, m.sessions, collectors.NewGoCollector(),
+	m.registry.MustRegister(m.turned, m.stores, m.opened, m.open, m.logins, m.directories, m.deliveries, m.messages, m.sessions, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
-func (m *metrics) connections(door string) (opened, closed func()) {
+func (m *metrics) connections(door string) (opened, closed, refused func()) {
 	total, open := m.opened.WithLabelValues(door), m.open.WithLabelValues(door)
-	return func() { total.Inc(); open.Inc() }, open.Dec
+	return func() { total.Inc(); open.Inc() }, open.Dec, m.turned.WithLabelValues(door).Inc
 }
 
 // health observes one protocol of a store elsewhere; it is up until it fails.
@@ -205,7 +207,7 @@ func (d *daemon) adminDoor() door {
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
-	return door{name: "admin", listen: d.cfg.Admin.Listen, options: listen.Options{Total: 50}, serve: func(ctx context.Context, conn net.Conn) {
+	return door{name: "admin", listen: d.cfg.Admin.Listen, options: listen.Options{Limits: listen.Limits{Total: 50}}, serve: func(ctx context.Context, conn net.Conn) {
 		s := &http.Server{Handler: mux, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute}
 		_ = s.Serve(&oneConn{ctx: ctx, conn: conn})
 	}}

@@ -59,12 +59,12 @@ func (d *daemon) mmp(ctx context.Context, tree directory.Tree, st *storeRole) er
 		s.tasks = append(s.tasks, r.Serve)
 	}
 	for _, x := range []door{
-		{name: "imap", listen: c.IMAP.Listen, serve: imap.ServeConn},
+		{name: "imap", listen: c.IMAP.Listen, options: listen.Options{Busy: imapfront.Busy}, serve: imap.ServeConn},
 		{name: "imaps", listen: c.IMAP.ListenTLS, options: listen.Options{TLS: d.userTLS("imap")}, serve: imap.ServeConn},
-		{name: "pop3", listen: c.POP3.Listen, serve: pop3.ServeConn},
+		{name: "pop3", listen: c.POP3.Listen, options: listen.Options{Busy: pop3front.Busy}, serve: pop3.ServeConn},
 		{name: "pop3s", listen: c.POP3.ListenTLS, options: listen.Options{TLS: d.userTLS("pop3")}, serve: pop3.ServeConn},
 	} {
-		x.options.PerIP, x.options.Total = mailboxPerIP, perDoor
+		x.options = limited(x.options, d.cfg.Limits.Mailbox, x.options.Busy)
 		if err := d.open(ctx, &s, x); err != nil {
 			return err
 		}

@@ -221,7 +221,7 @@ func (d *daemon) mta(ctx context.Context, tree directory.Tree, st *storeRole) er
 		{name: "submission", listen: c.Submission.Listen, serve: submission.ServeConn},
 		{name: "submissions", listen: c.Submissions.Listen, options: listen.Options{TLS: d.userTLS()}, serve: submission.ServeConn},
 	} {
-		x.options.PerIP, x.options.Total = smtpPerIP, perDoor
+		x.options = limited(x.options, d.cfg.Limits.SMTP, smtpserver.Busy(d.cfg.Hostname))
 		if err := d.open(ctx, &s, x); err != nil {
 			return err
 		}

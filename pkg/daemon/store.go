@@ -70,8 +70,7 @@ func (d *daemon) store(ctx context.Context, tree directory.Tree) (*storeRole, er
 	}
 	lmtp := lmtpserver.New(lmtpserver.Options{Deliverer: deliverer, Hostname: d.cfg.Hostname, TLS: d.tls(), SpoolDir: spool, Log: log})
 	s := stage{role: config.RoleStore}
-	for _, x := range append(fronts, door{name: "lmtp", listen: c.LMTP.Listen, serve: d.onlyFrom(c.LMTP, lmtp.ServeConn)}) {
-		x.options.Total = perDoor
+	for _, x := range append(fronts, door{name: "lmtp", listen: c.LMTP.Listen, options: listen.Options{Limits: listen.Limits{Total: d.cfg.Limits.SMTP.Total}}, serve: d.onlyFrom(c.LMTP, lmtp.ServeConn)}) {
 		if err := d.open(ctx, &s, x); err != nil {
 			return nil, err
 		}
@@ -107,14 +106,14 @@ func (d *daemon) storeFronts(dir directory.Directory, r *storeRole) ([]door, err
 	}
 	imap := imapfront.New(imapfront.Options{FrontOptions: local(d.metrics.backend(directory.ServiceIMAP, r.imap)), Capabilities: r.imap.Capabilities})
 	pop3 := pop3front.New(pop3front.Options{FrontOptions: local(d.metrics.backend(directory.ServicePOP3, r.pop3)), Capabilities: r.pop3.Capabilities})
-	options := func(tls *tls.Config) listen.Options {
-		return listen.Options{ProxyFrom: c.ProxyProtocolFrom, TLS: tls, PerIP: mailboxPerIP}
+	options := func(tls *tls.Config, busy string) listen.Options {
+		return limited(listen.Options{ProxyFrom: c.ProxyProtocolFrom, TLS: tls}, d.cfg.Limits.Mailbox, busy)
 	}
 	return []door{
-		{name: "store-imap", listen: c.IMAP.Listen, options: options(nil), serve: imap.ServeConn},
-		{name: "store-imaps", listen: c.IMAP.ListenTLS, options: options(d.tls("imap")), serve: imap.ServeConn},
-		{name: "store-pop3", listen: c.POP3.Listen, options: options(nil), serve: pop3.ServeConn},
-		{name: "store-pop3s", listen: c.POP3.ListenTLS, options: options(d.tls("pop3")), serve: pop3.ServeConn},
+		{name: "store-imap", listen: c.IMAP.Listen, options: options(nil, imapfront.Busy), serve: imap.ServeConn},
+		{name: "store-imaps", listen: c.IMAP.ListenTLS, options: options(d.tls("imap"), ""), serve: imap.ServeConn},
+		{name: "store-pop3", listen: c.POP3.Listen, options: options(nil, pop3front.Busy), serve: pop3.ServeConn},
+		{name: "store-pop3s", listen: c.POP3.ListenTLS, options: options(d.tls("pop3"), ""), serve: pop3.ServeConn},
 	}, nil
 }
 

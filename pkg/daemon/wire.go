@@ -4,14 +4,15 @@ import (
 	"context"
 
 	"mailsrv/pkg/config"
+	"mailsrv/pkg/listen"
 )
 
-// Limits of the doors to strangers (hardening.md section 3).
-const (
-	smtpPerIP    = 20
-	mailboxPerIP = 50
-	perDoor      = 1000
-)
+// limited adds a door's limits, and what it says to those over them.
+func limited(o listen.Options, l config.Limit, busy string) listen.Options {
+	o.Limits = listen.Limits{PerAddress: l.PerAddress, PerNetwork: l.PerNetwork, PerMinute: l.PerMinute, Total: l.Total, Displace: true}
+	o.Busy = busy
+	return o
+}
 
 // build makes every role and opens every listener, in the order in which they start.
 func (d *daemon) build(ctx context.Context) error {

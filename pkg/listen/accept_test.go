@@ -2,9 +2,7 @@ package listen
 
 import (
 	"context"
-	"log/slog"
 	"net"
-	"net/netip"
 	"sync"
 	"syscall"
 	"testing"
@@ -63,48 +61,4 @@ func TestAcceptBacksOffWithoutDescriptors(t *testing.T) {
 			t.Error(err)
 		}
 	})
-}
-
-// from is a connection that says it comes from an address.
-type from struct {
-	net.Conn
-	addr netip.AddrPort
-}
-
-func (f from) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(f.addr) }
-
-func TestPerIPLimit(t *testing.T) {
-	trusted := netip.MustParsePrefix("192.0.2.0/24")
-	for name, c := range map[string]struct {
-		addrs []string
-		want  int
-	}{
-		"one address":    {[]string{"198.51.100.1:1", "198.51.100.1:2", "198.51.100.1:3"}, 2},
-		"two addresses":  {[]string{"198.51.100.1:1", "198.51.100.1:2", "198.51.100.2:3"}, 3},
-		"one /64":        {[]string{"[2001:db8::1]:1", "[2001:db8::2]:1", "[2001:db8::3]:1"}, 2},
-		"loopback":       {[]string{"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"}, 3},
-		"trusted proxy":  {[]string{"192.0.2.1:1", "192.0.2.1:2", "192.0.2.1:3"}, 3},
-		"mapped address": {[]string{"198.51.100.1:1", "[::ffff:198.51.100.1]:2", "198.51.100.1:3"}, 2},
-	} {
-		t.Run(name, func(t *testing.T) {
-			o := Options{PerIP: 2, ProxyFrom: []netip.Prefix{trusted}, Log: slog.New(slog.DiscardHandler)}
-			s := &server{o: o, conns: map[net.Conn]netip.Prefix{}, perIP: map[netip.Prefix]int{}}
-			admitted := []net.Conn{}
-			for _, a := range c.addrs {
-				conn := from{addr: netip.MustParseAddrPort(a)}
-				if s.admit(conn) {
-					admitted = append(admitted, conn)
-				}
-			}
-			if len(admitted) != c.want {
-				t.Errorf("%d admitted, want %d", len(admitted), c.want)
-			}
-			for _, conn := range admitted {
-				s.forget(conn)
-			}
-			if len(s.perIP) > 0 || len(s.conns) > 0 {
-				t.Errorf("left behind: %v %v", s.perIP, s.conns)
-			}
-		})
-	}
 }

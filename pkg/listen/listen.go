@@ -33,16 +33,18 @@ type Options struct {
 	// ProxyFrom are the networks whose connections begin with a PROXY header
 	// (version 2). From anywhere else one is never believed.
 	ProxyFrom []netip.Prefix
-	// PerIP and Total bound the connections open at once; one IP is an IPv4
-	// address or an IPv6 /64. Loopback and ProxyFrom are not bound by PerIP.
-	PerIP, Total int
+	Limits
+	// Busy is what a client over a limit hears, a whole line of the door's
+	// protocol, before it is closed. With TLS nothing can be said.
+	Busy string
 	// HandshakeTimeout bounds the PROXY header and the TLS handshake; 0: 10 s.
 	HandshakeTimeout time.Duration
 	// Grace is how long connections may finish once ctx ended; 0: 30 s.
 	Grace time.Duration
-	// Opened and Closed are told of each connection that is served.
-	Opened, Closed func()
-	Log            *slog.Logger
+	// Opened and Closed are told of each connection that is served, Refused of
+	// each that is not, or no more, because of a limit.
+	Opened, Closed, Refused func()
+	Log                     *slog.Logger
 }
 
 // Open listens on "host:port", ":port" or "unix:/path" (mode 0660; a socket
@@ -95,7 +97,7 @@ func Serve(ctx context.Context, ln net.Listener, o Options, serve func(ctx conte
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &server{o: o, serve: serve, conns: map[net.Conn]netip.Prefix{}, perIP: map[netip.Prefix]int{}}
+	s := &server{o: o, serve: serve, visitors: newVisitors(o.Limits)}
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
 	err := s.accept(ctx, ln)
 	s.drain()
@@ -103,13 +105,10 @@ func Serve(ctx context.Context, ln net.Listener, o Options, serve func(ctx conte
 }
 
 type server struct {
-	o     Options
-	serve func(ctx context.Context, conn net.Conn)
-	wg    sync.WaitGroup
-
-	mu    sync.Mutex
-	conns map[net.Conn]netip.Prefix
-	perIP map[netip.Prefix]int
+	o        Options
+	serve    func(ctx context.Context, conn net.Conn)
+	wg       sync.WaitGroup
+	visitors *visitors
 }
 
 func (s *server) accept(ctx context.Context, ln net.Listener) error {
@@ -128,7 +127,7 @@ func (s *server) accept(ctx context.Context, ln net.Listener) error {
 			if errors.Is(err, net.ErrClosed) {
 				return fmt.Errorf("accepting for %s: %w", s.o.Name, err)
 			}
-			s.o.Log.Error("accept failed", "door", s.o.Name, "err", err)
+			s.o.Log.Error("accept failed", "err", err)
 			select {
 			case <-time.After(wait):
 			case <-ctx.Done():
@@ -139,7 +138,6 @@ func (s *server) accept(ctx context.Context, ln net.Listener) error {
 		}
 		wait = 5 * time.Millisecond
 		if !s.admit(c) {
-			c.Close()
 			continue
 		}
 		s.wg.Go(func() { s.one(ctx, c) })
@@ -153,50 +151,39 @@ func peerAddr(c net.Conn) netip.Addr {
 	return netip.Addr{}
 }
 
-// source is what counts as one IP: a host has the whole of its IPv6 /64.
-func source(a netip.Addr) netip.Prefix {
-	bits := 32
-	if a.Is6() {
-		bits = 64
-	}
-	p, _ := a.Prefix(bits)
-	return p
-}
-
 func (s *server) trusted(a netip.Addr) bool {
 	return slices.ContainsFunc(s.o.ProxyFrom, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// admit counts the connection, unless that would be over a limit.
+// admit counts the connection, or turns it away.
 func (s *server) admit(c net.Conn) bool {
 	a := peerAddr(c)
-	from := source(a)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	over := s.o.Total > 0 && len(s.conns) >= s.o.Total ||
-		s.o.PerIP > 0 && s.perIP[from] >= s.o.PerIP && a.IsValid() && !a.IsLoopback() && !s.trusted(a)
-	if over {
-		s.o.Log.Warn("connection refused", "door", s.o.Name, "peer", a.String(), "err", "connection limit")
-		return false
+	over, first, displaced := s.visitors.admit(c, a, a.IsLoopback() || s.trusted(a))
+	if displaced != nil {
+		s.o.Log.Info("connection displaced", "peer", displaced.RemoteAddr().String(), "err", "too many connections")
+		displaced.Close()
 	}
-	s.conns[c] = from
-	s.perIP[from]++
-	return true
-}
-
-func (s *server) forget(c net.Conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	from := s.conns[c]
-	delete(s.conns, c)
-	if s.perIP[from]--; s.perIP[from] <= 0 {
-		delete(s.perIP, from)
+	if (over != "" || displaced != nil) && s.o.Refused != nil {
+		s.o.Refused()
 	}
+	if over == "" {
+		return true
+	}
+	if first { // once a minute: who floods the door does not flood the log
+		s.o.Log.Warn("connection refused", "peer", a.String(), "err", over)
+	}
+	if s.o.TLS == nil && s.o.Busy != "" {
+		// A new connection's buffer takes a line without waiting.
+		_ = c.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+		_, _ = c.Write([]byte(s.o.Busy))
+	}
+	c.Close()
+	return false
 }
 
 // one prepares a connection and hands it to the door.
 func (s *server) one(ctx context.Context, raw net.Conn) {
-	defer s.forget(raw)
+	defer s.visitors.leave(raw)
 	if s.o.Opened != nil {
 		s.o.Opened()
 	}
@@ -209,7 +196,7 @@ func (s *server) one(ctx context.Context, raw net.Conn) {
 		p := proxyproto.NewConn(raw, func(p *proxyproto.Conn) { p.ProxyHeaderPolicy = proxyproto.REQUIRE })
 		_ = raw.SetReadDeadline(deadline)
 		if p.ProxyHeader() == nil {
-			s.o.Log.Warn("connection refused", "door", s.o.Name, "peer", raw.RemoteAddr().String(), "err", "no PROXY header")
+			s.o.Log.Warn("connection refused", "peer", raw.RemoteAddr().String(), "err", "no PROXY header")
 			raw.Close()
 			return
 		}
@@ -222,13 +209,13 @@ func (s *server) one(ctx context.Context, raw net.Conn) {
 		err := t.HandshakeContext(hctx)
 		cancel()
 		if err != nil {
-			s.o.Log.Info("handshake failed", "door", s.o.Name, "peer", conn.RemoteAddr().String(), "err", err)
+			s.o.Log.Info("handshake failed", "peer", conn.RemoteAddr().String(), "err", err)
 			raw.Close()
 			return
 		}
 		conn = t
 	}
-	s.serve(ctx, conn)
+	s.serve(context.WithValue(ctx, keepKey{}, func() { s.visitors.keep(raw) }), conn)
 }
 
 // drain waits for the connections, at most the grace, and then cuts them off.
@@ -240,11 +227,7 @@ func (s *server) drain() {
 		return
 	case <-time.After(s.o.Grace):
 	}
-	s.mu.Lock()
-	for c := range s.conns {
-		c.Close()
-	}
-	s.mu.Unlock()
+	s.visitors.each(func(c net.Conn) { c.Close() })
 	<-done
 }
 

@@ -72,7 +72,7 @@ func TestGraceEnds(t *testing.T) {
 
 func TestTotalLimit(t *testing.T) {
 	serving := make(chan struct{}, 2)
-	addr, stop := start(t, Options{Total: 1}, func(ctx context.Context, c net.Conn) {
+	addr, stop := start(t, Options{Limits: Limits{Total: 1}}, func(ctx context.Context, c net.Conn) {
 		defer c.Close()
 		serving <- struct{}{}
 		<-ctx.Done()

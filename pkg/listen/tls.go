@@ -19,37 +19,52 @@ import (
 	"time"
 )
 
-// Certificate is a certificate in files that can be read again while servers
-// run. It may be used from many goroutines.
+// Pair names the files of a certificate chain and its key, PEM.
+type Pair struct{ Cert, Key string }
+
+// Certificate is one or more certificates in files that can be read again while
+// servers run. It may be used from many goroutines.
 type Certificate struct {
-	cert, key string
-	current   atomic.Pointer[tls.Certificate]
+	pairs   []Pair
+	current atomic.Pointer[[]tls.Certificate]
 }
 
-// LoadCertificate reads the certificate chain and key, PEM, from two files.
-func LoadCertificate(cert, key string) (*Certificate, error) {
-	c := &Certificate{cert: cert, key: key}
+// LoadCertificate reads the certificate chain and key, PEM, from two files, and
+// further ones for clients that ask for other names (SNI, RFC 6066 §3).
+func LoadCertificate(cert, key string, further ...Pair) (*Certificate, error) {
+	c := &Certificate{pairs: append([]Pair{{cert, key}}, further...)}
 	return c, c.Reload()
 }
 
-// Reload reads the files again. After an error the old certificate stays.
+// Reload reads the files again. After an error the old certificates stay.
 func (c *Certificate) Reload() error {
-	pair, err := tls.LoadX509KeyPair(c.cert, c.key)
-	if err != nil {
-		return fmt.Errorf("loading certificate %s: %w", c.cert, err)
+	list := make([]tls.Certificate, len(c.pairs))
+	for i, p := range c.pairs {
+		var err error
+		if list[i], err = tls.LoadX509KeyPair(p.Cert, p.Key); err != nil {
+			return fmt.Errorf("loading certificate %s: %w", p.Cert, err)
+		}
 	}
-	c.current.Store(&pair)
+	c.current.Store(&list)
 	return nil
+}
+
+// choose finds the first certificate that is good for the name and the
+// algorithms the client has; the first of all if none is.
+func (c *Certificate) choose(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	list := *c.current.Load()
+	for i := range list {
+		if len(list) == 1 || hello.SupportsCertificate(&list[i]) == nil {
+			return &list[i], nil
+		}
+	}
+	return &list[0], nil
 }
 
 // Config is for a server of the named application protocols (RFC 7301); a
 // client that offers only others is refused before it can speak.
 func (c *Certificate) Config(protocols ...string) *tls.Config {
-	return &tls.Config{
-		MinVersion:     tls.VersionTLS12,
-		NextProtos:     protocols,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.current.Load(), nil },
-	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: protocols, GetCertificate: c.choose}
 }
 
 // SelfSigned makes cert.pem and key.pem in dir for those names and addresses,

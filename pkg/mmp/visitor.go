@@ -226,6 +226,7 @@ func (v *Visitor) HandOver(ctx context.Context, id auth.Identity, h Handover) er
 	if err := v.Conn.Flush(); err != nil {
 		return err
 	}
+	listen.Keep(ctx)
 	log := v.Log.With("account", id.User.Account())
 	log.Info("session begun", "mech", id.Mechanism, "tls", v.Client.TLS, "store", store, "proxy", id.Proxy)
 	v.unhook()

@@ -43,6 +43,7 @@ func (c *session) bind(ctx context.Context, req *ldapwire.BindRequest, with cont
 	case who.IsRoot():
 		c.log.Debug("bind as nobody")
 	default:
+		listen.Keep(ctx)
 		c.asker = as
 		c.log.Info("bind", "account", who.String(), "mech", mech, "tls", c.tls, "duration", time.Since(start))
 	}

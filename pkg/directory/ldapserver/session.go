@@ -175,3 +175,9 @@ func (c *session) dispatch(ctx context.Context, m ldapwire.Message) bool {
 	}
 	return true
 }
+
+// Busy is what a client over a limit hears: a notice of disconnection.
+func Busy() string {
+	return string(ldapwire.AppendMessage(nil, ldapwire.Message{Op: &ldapwire.ExtendedResponse{
+		Result: result(directory.Unavailable, "too many connections, try again later"), OID: ldapwire.OIDDisconnection}}))
+}

@@ -20,6 +20,9 @@ type session struct {
 	reader *imapwire.Reader
 }
 
+// Busy is what a client over a limit hears.
+const Busy = "* BYE [UNAVAILABLE] too many connections, try again later\r\n"
+
 // errClosing ends a session whose last words are written.
 var errClosing = errors.New("closing")
 

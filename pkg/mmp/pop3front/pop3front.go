@@ -46,3 +46,6 @@ func (f *Front) ServeConn(ctx context.Context, conn net.Conn) {
 	s.ok("[XCLIENT] " + f.o.Hostname + " ready") // MMPs ask for no capabilities
 	s.serve(ctx)
 }
+
+// Busy is what a client over a limit hears.
+const Busy = "-ERR [SYS/TEMP] too many connections, try again later\r\n"

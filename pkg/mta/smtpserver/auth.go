@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"mailsrv/pkg/auth"
+	"mailsrv/pkg/listen"
 	"mailsrv/pkg/mail"
 	"mailsrv/pkg/wire/smtpwire"
 )
@@ -40,6 +41,7 @@ func (x *exchange) Next(ctx context.Context, response []byte) ([]byte, bool, err
 		return nil, false, smtpwire.Reported(loginStatus(err)) // package auth has logged the login
 	}
 	if done {
+		listen.Keep(ctx)
 		id := x.inner.Identity()
 		x.client.session.Identity = &id
 		x.client.session.Log = x.client.session.Log.With("account", id.User.Account())

@@ -121,3 +121,8 @@ func peerOf(conn net.Conn) netip.AddrPort {
 	p, _ := netip.ParseAddrPort(conn.RemoteAddr().String())
 	return netip.AddrPortFrom(p.Addr().Unmap(), p.Port())
 }
+
+// Busy is what a client over a limit hears (RFC 5321 §3.8).
+func Busy(hostname string) string {
+	return "421 4.7.0 " + hostname + " too many connections, try again later\r\n"
+}
