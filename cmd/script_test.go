@@ -32,6 +32,7 @@ func TestScripts(t *testing.T) {
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
 					"up": scriptUp, "down": scriptDown, "crash": scriptCrash, "users": scriptUsers,
 					"chat": scriptChat, "metric": scriptMetric, "exits": scriptExits, "schema": scriptSchema,
+					"traced": scriptTraced, "silent": scriptSilent,
 				},
 				Condition: func(cond string) (bool, error) {
 					switch cond {

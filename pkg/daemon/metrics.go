@@ -109,6 +109,28 @@ func (m *metrics) deliverer(to string, d mail.Deliverer) mail.Deliverer {
 	return &observedDeliverer{d, to, m}
 }
 
+// stored logs what the store took in process, or did not, as lmtpserver does
+// for what comes from elsewhere.
+type stored struct {
+	mail.Deliverer
+	log *slog.Logger
+}
+
+// Deliver implements mail.Deliverer.
+func (s *stored) Deliver(ctx context.Context, env mail.Envelope, body mail.Body) []error {
+	start := time.Now()
+	errs := s.Deliverer.Deliver(ctx, env, body)
+	for i, r := range env.To {
+		log := s.log.With("trace", string(env.Trace), "from", env.From.String(), "to", r.Address.String(), "mailbox", r.Mailbox, "bytes", body.Size(), "duration", time.Since(start))
+		if errs[i] != nil {
+			log.Info("message not stored", "err", errs[i])
+			continue
+		}
+		log.Info("message stored")
+	}
+	return errs
+}
+
 type observedDeliverer struct {
 	mail.Deliverer
 	to      string

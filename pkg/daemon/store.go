@@ -63,7 +63,7 @@ func (d *daemon) store(ctx context.Context, tree directory.Tree) (*storeRole, er
 		pop3: pop3server.New(pop3server.Options{Store: engine, Directory: dir, LoginDelay: time.Duration(c.POP3LoginDelay)}),
 	}
 	deliverer = store.NewDeliverer(engine, dir, quota)
-	r.deliverer = d.metrics.deliverer("store", deliverer)
+	r.deliverer = d.metrics.deliverer("store", &stored{deliverer, log})
 	fronts, err := d.storeFronts(dir, r)
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package directory
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -285,6 +286,9 @@ type ResultError struct {
 
 // Error implements error, with the private cause.
 func (e *ResultError) Error() string {
+	if inner, ok := errors.AsType[*ResultError](e.Err); ok && inner.Code == e.Code {
+		return e.Err.Error() // it says the same, and more
+	}
 	s := fmt.Sprintf("ldap result %d", int(e.Code))
 	if e.Text != "" {
 		s += " (" + e.Text + ")"

@@ -93,7 +93,7 @@ func (s *Server) Attach(ctx context.Context, h *mmp.Handover) error {
 		reader: imapwire.NewReader(conn),
 		limits: imapwire.LoggedIn(),
 		store:  granted,
-		log:    h.Log.With("account", granted.Account.Name()),
+		log:    h.Log,
 	}
 	begun := time.Now()
 	if err := c.run(h.Tag); err != nil {
