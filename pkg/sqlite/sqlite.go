@@ -307,6 +307,13 @@ func isFull(err error) bool {
 	return errors.As(err, &c) && c.Code()&0xff == sqlite3.SQLITE_FULL
 }
 
+// IsDamaged reports whether err says that the database file is not what it was
+// when it was written.
+func IsDamaged(err error) bool {
+	var c interface{ Code() int }
+	return errors.As(err, &c) && (c.Code()&0xff == sqlite3.SQLITE_CORRUPT || c.Code()&0xff == sqlite3.SQLITE_NOTADB)
+}
+
 // IsUnique reports whether err says that a value which must be unique was there before.
 func IsUnique(err error) bool {
 	var c interface{ Code() int }

@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 	"slices"
@@ -281,10 +282,22 @@ func (m *mailbox) Body(ctx context.Context, uid store.UID) (store.MessageBody, e
 	}
 	f, err := m.s.bodies.Open(blob.Digest(digest))
 	if err != nil {
-		return nil, err
+		return nil, damagedFile(digest, err)
+	}
+	st, err := f.Stat()
+	if err == nil && st.Size() != b.size-int64(len(b.prefix)) {
+		err = fmt.Errorf("%d bytes of %d", st.Size(), b.size-int64(len(b.prefix)))
+	}
+	if err != nil {
+		return nil, damagedFile(digest, errors.Join(err, f.Close()))
 	}
 	b.content, b.closer = f, f
 	return b, nil
+}
+
+// damagedFile is an error for a body's file that is not as it was written.
+func damagedFile(digest []byte, err error) error {
+	return fmt.Errorf("%w: file of body %s is damaged; run: mailsrv verify, and then: mailsrv restore DIR: %w", store.ErrUnavailable, blob.Digest(digest), err)
 }
 
 // Size implements store.MessageBody.

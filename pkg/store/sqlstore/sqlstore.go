@@ -122,7 +122,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	var err error
 	if s.db, err = sqlite.Open(ctx, filepath.Join(o.Dir, "store.db"), sqlite.Options{Migrations: schema(), OnFatal: o.OnFatal, Log: o.Log,
 		Reserve: o.Reserve, BeforeCommit: s.group.flush, Settled: s.group.settled}); err != nil {
-		return nil, fmt.Errorf("opening store: %w", err)
+		return nil, fmt.Errorf("opening store: %w", failure(err))
 	}
 	if s.bodies, err = blob.OpenFolder(filepath.Join(o.Dir, "bodies")); err != nil {
 		return nil, errors.Join(err, s.db.Close())
@@ -176,6 +176,8 @@ func failure(err error) error {
 		return nil
 	case errors.Is(err, sqlite.ErrFull):
 		return &mail.Status{Code: 452, Enhanced: [3]int{4, 3, 1}, Text: "insufficient system storage", Err: err}
+	case sqlite.IsDamaged(err):
+		return fmt.Errorf("%w: the database is damaged; run: mailsrv reconstruct, and what that cannot mend: mailsrv restore DIR: %w", store.ErrUnavailable, err)
 	case errors.Is(err, sqlite.ErrFailed), errors.Is(err, sqlite.ErrClosed):
 		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	}
