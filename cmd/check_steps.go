@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"strings"
 	"time"
 
@@ -95,20 +96,20 @@ func (c *check) ldapURL() string {
 	return c.cfg.Directory.URLs[0]
 }
 
-// dialLDAP connects by go-ldap, with TLS as configured.
+// dialLDAP connects by go-ldap, with TLS as configured: like the roles, it wants
+// a certificate for the very host that the URL names.
 func (c *check) dialLDAP() (*ldap.Conn, error) {
-	url := c.ldapURL()
-	name, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(url, "ldap://"), "ldaps://"), "/")
-	if !strings.Contains(name, ":") {
-		name += ":"
+	at, err := url.Parse(c.ldapURL())
+	if err != nil {
+		return nil, fmt.Errorf("reading directory.url: %w", err)
 	}
-	security := c.tls(name)
-	conn, err := ldap.DialURL(url, ldap.DialWithDialer(&net.Dialer{Timeout: 10 * time.Second}), ldap.DialWithTLSConfig(security))
+	security := c.trust.config(at.Hostname())
+	conn, err := ldap.DialURL(at.String(), ldap.DialWithDialer(&net.Dialer{Timeout: 10 * time.Second}), ldap.DialWithTLSConfig(security))
 	if err != nil {
 		return nil, c.trust.blame(err)
 	}
 	conn.SetTimeout(time.Duration(c.cfg.Directory.Timeout))
-	if c.cfg.Directory.StartTLS && strings.HasPrefix(url, "ldap:") {
+	if c.cfg.Directory.StartTLS && at.Scheme == "ldap" {
 		if err := conn.StartTLS(security); err != nil {
 			conn.Close()
 			return nil, c.trust.blame(err)
