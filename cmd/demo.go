@@ -155,11 +155,11 @@ Send a message (use case 3):
   printf 'From: alice@example.test\r\nTo: bob@example.test\r\nSubject: Hello\r\n\r\nHello Bob!\r\n' | curl -sS --cacert %[1]s/cert.pem --ssl-reqd smtp://127.0.0.1:10587 --user alice:%[2]s --mail-from alice@example.test --mail-rcpt bob@example.test --upload-file -
 List the inbox through the MMP (use case 1):
   curl -sS --cacert %[1]s/cert.pem imaps://127.0.0.1:10993/INBOX --user bob:%[3]s -X 'FETCH 1:* (FLAGS ENVELOPE)'
+Read a message by POP3:
+  curl -sS --cacert %[1]s/cert.pem pop3s://127.0.0.1:10995/1 --user bob:%[3]s
 Read a message, then delete it (use case 2):
   curl -sS --cacert %[1]s/cert.pem 'imaps://127.0.0.1:10993/INBOX;MAILINDEX=1' --user bob:%[3]s
   curl -sS --cacert %[1]s/cert.pem imaps://127.0.0.1:10993/INBOX --user bob:%[3]s -X 'STORE 1 +FLAGS (\Deleted)' --next -sS --cacert %[1]s/cert.pem imaps://127.0.0.1:10993/INBOX --user bob:%[3]s -X EXPUNGE
-Read a message by POP3:
-  curl -sS --cacert %[1]s/cert.pem pop3s://127.0.0.1:10995/1 --user bob:%[3]s
 
 The commands of the admin take the demonstration's configuration, as in:
   mailsrv user list --config %[1]s/config.yaml
