@@ -330,6 +330,6 @@ func (q *Queue) reserve(id int64) error {
 			return ErrInFlight
 		}
 	}
-	q.flight[flightKey{entry: id, destination: wholeEntry}] = true
+	q.flight[flightKey{entry: id, destination: wholeEntry}] = nil
 	return nil
 }

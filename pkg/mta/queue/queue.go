@@ -89,8 +89,8 @@ type Queue struct {
 	mu   sync.Mutex
 	plan schedule
 	// flight holds the entries that an attempt, or a command of the
-	// administrator, has in hand.
-	flight map[flightKey]bool
+	// administrator, has in hand, with the destinations that wait for their end.
+	flight map[flightKey][]string
 	wake   chan struct{} // holds one token
 }
 
@@ -131,7 +131,7 @@ func open(ctx context.Context, o Options, now func() time.Time) (*Queue, error) 
 	if err != nil {
 		return nil, err
 	}
-	q := &Queue{o: o, db: db, now: now, herd: startHerd, flight: make(map[flightKey]bool), wake: make(chan struct{}, 1)}
+	q := &Queue{o: o, db: db, now: now, herd: startHerd, flight: make(map[flightKey][]string), wake: make(chan struct{}, 1)}
 	q.plan = newSchedule(o.MaxConcurrent, o.MaxPerDestination)
 	folder, err := blob.OpenFolder(filepath.Join(o.Dir, "bodies"))
 	if err == nil {

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -178,6 +179,38 @@ func TestHoldOfTheDirectoryOutlivesTheLifetime(t *testing.T) {
 		later(3 * time.Hour)
 		if len(list(t, q)) != 0 {
 			t.Error("not delivered once active")
+		}
+	})
+}
+
+// TestDueDuringAnotherAttempt: the recipients of a message have times of their
+// own. One that becomes due while another of the same message and destination is
+// tried is tried as soon as that attempt has ended.
+func TestDueDuringAnotherAttempt(t *testing.T) {
+	bubble(t, func(t *testing.T, dir string) {
+		h := newHop()
+		h.answer = func(_ mail.Recipient, attempt int) error {
+			if attempt == 1 {
+				return mail.TryLater(2, 0, "not now", nil)
+			}
+			return nil
+		}
+		calls := 0
+		h.enter = func(context.Context, mail.Envelope) {
+			if calls++; calls == 2 {
+				time.Sleep(10 * time.Minute) // all others are due before it ends
+			}
+		}
+		q, _ := run(t, options(dir, h))
+		put(t, q, envelope(t, "s@us.example", "a@them.example", "b@them.example", "c@them.example"), letter)
+		later(17 * time.Minute)
+		for _, a := range []string{"a@them.example", "b@them.example", "c@them.example"} {
+			if n := h.attempts(a); n != 2 {
+				t.Errorf("%s was tried %d times", a, n)
+			}
+		}
+		if n := len(list(t, q)); n != 0 {
+			t.Errorf("%d entries left", n)
 		}
 	})
 }

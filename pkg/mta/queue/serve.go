@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -139,22 +140,37 @@ func (q *Queue) candidates(ctx context.Context, name string, n int, now time.Tim
 }
 
 // mayTake reports whether nobody has that attempt, or the whole entry, in hand.
+// Whoever has is told that the destination waits for them.
 func (q *Queue) mayTake(k flightKey) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return !q.flight[k] && !q.flight[flightKey{entry: k.entry, destination: wholeEntry}]
+	for _, in := range []flightKey{k, {entry: k.entry, destination: wholeEntry}} {
+		if waiting, ok := q.flight[in]; ok {
+			if !slices.Contains(waiting, k.destination) {
+				q.flight[in] = append(waiting, k.destination)
+			}
+			return false
+		}
+	}
+	return true
 }
 
 func (q *Queue) take(k flightKey) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.flight[k] = true
+	q.flight[k] = nil
 }
 
+// drop gives an attempt out of hand, and has the destinations that waited for
+// it looked at: recipients of theirs became due meanwhile.
 func (q *Queue) drop(k flightKey) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	for _, name := range q.flight[k] {
+		q.plan.expect(name, q.now())
+	}
 	delete(q.flight, k)
+	q.nudge()
 }
 
 // expect makes the scheduler look at the destinations at that time.
@@ -221,9 +237,9 @@ func (q *Queue) attempt(ctx context.Context, d *destination, k flightKey) {
 	})
 	defer func() {
 		late.Stop()
+		q.drop(k) // before finish, which forgets a destination that nobody waits for
 		q.mu.Lock()
 		ended = true
-		delete(q.flight, k)
 		q.plan.finish(d, slow)
 		q.mu.Unlock()
 		q.nudge()
