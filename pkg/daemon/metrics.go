@@ -20,6 +20,7 @@ import (
 	"mailsrv/pkg/mail"
 	"mailsrv/pkg/mmp"
 	"mailsrv/pkg/mta"
+	"mailsrv/pkg/mta/queue"
 	"mailsrv/pkg/password"
 )
 
@@ -48,7 +49,7 @@ func newMetrics() *metrics {
 		logins:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mailsrv_logins_total", Help: "Logins by outcome."}, []string{"role", "mechanism", "outcome"}),
 		directories: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "mailsrv_directory_seconds", Help: "Questions to the directory.", Buckets: buckets}, []string{"role", "operation", "outcome"}),
 		deliveries:  prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "mailsrv_delivery_seconds", Help: "Deliveries, by where to and the worst outcome.", Buckets: buckets}, []string{"to", "outcome"}),
-		messages:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mailsrv_messages_total", Help: "Messages and recipients: accepted, stored, queued, refused."}, []string{"outcome"}),
+		messages:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mailsrv_messages_total", Help: "Messages accepted and refused; recipients stored, queued, and delivered, deferred or failed by the queue's attempts."}, []string{"outcome"}),
 		sessions:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mailsrv_sessions_total", Help: "Sessions of logged-in clients that the store was handed."}, []string{"service"}),
 	}
 	m.stores = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "mailsrv_store_up", Help: "Whether the MMP reaches a store elsewhere: 0 is shut out."}, []string{"host", "service"})
@@ -82,6 +83,13 @@ func (m *metrics) accepted(o mta.Outcome) {
 	m.messages.WithLabelValues("accepted").Inc()
 	m.messages.WithLabelValues("stored").Add(float64(o.Stored))
 	m.messages.WithLabelValues("queued").Add(float64(o.Queued))
+}
+
+// attempted counts what the queue's attempts came to.
+func (m *metrics) attempted(o queue.Outcome) {
+	m.messages.WithLabelValues("delivered").Add(float64(o.Delivered))
+	m.messages.WithLabelValues("deferred").Add(float64(o.Deferred))
+	m.messages.WithLabelValues("failed").Add(float64(o.Failed))
 }
 
 func (m *metrics) refused(s *mail.Status) {

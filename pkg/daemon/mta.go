@@ -175,6 +175,7 @@ func (d *daemon) mta(ctx context.Context, tree directory.Tree, st *storeRole) er
 		Dir: filepath.Join(d.cfg.Data, "queue"), Next: mta.NewRouter(resolver, ways), Destination: mta.Destination, Hostname: d.cfg.Hostname,
 		Lifetime: time.Duration(c.Queue.Lifetime), DelayWarning: time.Duration(c.Queue.DelayWarning), Backoff: backoff,
 		MaxConcurrent: c.Queue.Concurrency, MaxPerDestination: c.Queue.PerDestination, OnFatal: d.onFatal, Log: log,
+		Attempted: d.metrics.attempted,
 	})
 	if err != nil {
 		return err
