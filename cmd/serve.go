@@ -59,6 +59,7 @@ func runServe(ctx context.Context, o serveOptions, out io.Writer) error {
 	signal.Notify(signals, syscall.SIGHUP)
 	defer signal.Stop(signals)
 	log, level := newLog(cfg.Log, os.Stderr)
+	boundMemory(os.DirFS("/"), log)
 	return daemon.Run(ctx, daemon.Options{Config: cfg, Log: log, Reload: daemon.Reload{Signals: signals, Load: o.load, Level: level},
 		Ready: func(addresses map[string]string) { printAddresses(out, addresses) }})
 }
