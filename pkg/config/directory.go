@@ -13,6 +13,7 @@ type Directory struct {
 	ClientCA          string          `yaml:"client_ca"`
 	SchemaFolder      string          `yaml:"schema"`
 	SelfWrite         []string        `yaml:"self_write"`
+	AnonymousBook     bool            `yaml:"anonymous_book"`
 	Passwords         Passwords       `yaml:"passwords"`
 	URLs              []string        `yaml:"url"`
 	BindDN            string          `yaml:"bind_dn"`

@@ -71,6 +71,9 @@ func (d *daemon) ldap(ctx context.Context, dir *sqldir.Dir, base directory.DN) e
 		return fmt.Errorf("reading directory.admin_dn: %w", err)
 	}
 	access := directory.Access{Admins: []directory.DN{adminDN}, Rules: directory.DefaultRules(c.SelfWrite...)}
+	if c.AnonymousBook {
+		access.Rules = append(access.Rules, directory.AnonymousRule())
+	}
 	certificates := map[string]directory.DN{}
 	var accounts []ldapserver.Account
 	if c.AdminPasswordFile != "" {

@@ -98,6 +98,16 @@ func TestAccess(t *testing.T) {
 			t.Errorf("%s on %q of %s: read %v, write %v", c.who.DN, c.attr, c.dn, r, w)
 		}
 	}
+	open := a
+	open.Rules = append(open.Rules, AnonymousRule())
+	if a.Anonymous() || !open.Anonymous() {
+		t.Error("who may read without a bind is not known")
+	}
+	for attr, want := range map[string]bool{"": true, "mail": true, "cn": true, "mailQuota": false, "userPassword": false, "authPassword": false, "mailAlternateAddress": false} {
+		if r := open.MayRead(Subject{}, bob, attr); r != want || open.MayWrite(Subject{}, bob, attr) {
+			t.Errorf("nobody reads %q: %v, want %v", attr, r, want)
+		}
+	}
 }
 
 func TestEffectiveStatus(t *testing.T) {

@@ -9,7 +9,7 @@ import (
 
 // Access is who may do what over LDAP: rules, each of which grants something. What
 // no rule grants is refused. Passwords are read by nobody, and nobody anonymous
-// does anything, whatever the rules say.
+// writes, whatever the rules say.
 type Access struct {
 	// Admins and Services are who the rules call so.
 	Admins, Services []DN
@@ -44,6 +44,7 @@ const (
 	DomainAdmin             // who administers a domain
 	ServiceRole             // one of Access.Services
 	AdminRole               // one of Access.Admins
+	Nobody                  // who is not bound, and everybody else, too
 )
 
 // Whose says which entries a rule is about.
@@ -70,11 +71,8 @@ const (
 // what is below its node; services read everything and note when a password of
 // a program was used; admins do everything.
 func DefaultRules(selfWrite ...string) []Rule {
-	book := []string{"", "objectClass", "cn", "sn", "givenName", "initials", "displayName", "mail", "telephoneNumber", "mobile", "homePhone",
-		"facsimileTelephoneNumber", "title", "o", "ou", "l", "uid", "dc", "postalAddress", "jpegPhoto", "uniqueMember", "member", "memberOf",
-		"structuralObjectClass", "hasSubordinates", "entryDN", "entryUUID", "subschemaSubentry", "createTimestamp", "modifyTimestamp"}
 	return []Rule{
-		{Anybody, Everybodys, book, Read},
+		{Anybody, Everybodys, addressBook(), Read},
 		{Anybody, Own, []string{"", "*"}, Read},
 		{Anybody, Own, append([]string{"userPassword"}, selfWrite...), Write},
 		{DomainAdmin, OwnDomain, []string{"", "*"}, Read},
@@ -84,6 +82,16 @@ func DefaultRules(selfWrite ...string) []Rule {
 		{AdminRole, Everybodys, []string{"", "*", SCRAMAttribute}, Read},
 		{AdminRole, Everybodys, []string{"", "*"}, Write},
 	}
+}
+
+// AnonymousRule lets the address book be read without a bind.
+func AnonymousRule() Rule { return Rule{Nobody, Everybodys, addressBook(), Read} }
+
+// addressBook are the attributes that people may know of each other.
+func addressBook() []string {
+	return []string{"", "objectClass", "cn", "sn", "givenName", "initials", "displayName", "mail", "telephoneNumber", "mobile", "homePhone",
+		"facsimileTelephoneNumber", "title", "o", "ou", "l", "uid", "dc", "postalAddress", "jpegPhoto", "uniqueMember", "member", "memberOf",
+		"structuralObjectClass", "hasSubordinates", "entryDN", "entryUUID", "subschemaSubentry", "createTimestamp", "modifyTimestamp"}
 }
 
 // Privileged reports whether who is an admin or a service.
@@ -104,7 +112,7 @@ func (a Access) MayWrite(s Subject, dn DN, attribute string) bool {
 }
 
 func (a Access) granted(s Subject, dn DN, attribute string, right Right) bool {
-	if s.DN.IsRoot() {
+	if s.DN.IsRoot() && right != Read {
 		return false
 	}
 	rules := a.Rules
@@ -120,6 +128,8 @@ func (a Access) granted(s Subject, dn DN, attribute string, right Right) bool {
 // anybody may, they may not.
 func (a Access) is(s Subject, r Role) bool {
 	switch r {
+	case Nobody:
+		return true
 	case DomainAdmin:
 		return len(s.Domains) > 0
 	case ServiceRole:
@@ -127,13 +137,18 @@ func (a Access) is(s Subject, r Role) bool {
 	case AdminRole:
 		return within(a.Admins, s.DN)
 	}
-	return !within(a.Services, s.DN)
+	return !s.DN.IsRoot() && !within(a.Services, s.DN)
+}
+
+// Anonymous reports whether who is not bound may read anything at all.
+func (a Access) Anonymous() bool {
+	return slices.ContainsFunc(a.Rules, func(r Rule) bool { return r.Who == Nobody && r.Right == Read })
 }
 
 func (w Whose) holds(s Subject, dn DN) bool {
 	switch w {
 	case Own:
-		return dn.Under(s.DN)
+		return !s.DN.IsRoot() && dn.Under(s.DN)
 	case OwnDomain:
 		return slices.ContainsFunc(s.Domains, func(d DN) bool { return dn.Under(d) && !dn.Equal(d) })
 	}

@@ -23,7 +23,7 @@ func (c *session) compared(ctx context.Context, req *ldapwire.CompareRequest, wi
 	if err != nil {
 		return as.result(c, err)
 	}
-	if as.nobody() || isPassword(req.Attribute) || !as.mayRead(c.srv, dn, baseName(req.Attribute)) {
+	if isPassword(req.Attribute) || !as.mayRead(c.srv, dn, c.srv.named(req.Attribute)) {
 		return result(directory.InsufficientAccessRights, "")
 	}
 	if with.assert != nil {

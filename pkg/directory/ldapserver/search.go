@@ -25,7 +25,7 @@ func (c *session) search(ctx context.Context, op *operation, request ldapwire.Op
 		err = c.rootDSE(op, req)
 	case c.isSubschema(base):
 		err = c.subschema(op, req, with.as)
-	case with.as.nobody():
+	case with.as.nobody() && !c.srv.o.Access.Anonymous():
 		err = refusal(directory.InsufficientAccessRights, "bind first")
 	default:
 		sent, answers, err = c.find(ctx, op, req, base, with)

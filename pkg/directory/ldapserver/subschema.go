@@ -14,9 +14,9 @@ func (c *session) isSubschema(dn directory.DN) bool {
 	return c.srv.o.Schema != nil && len(dn.RDNs) == 1 && strings.EqualFold(dn.String(), subschemaDN)
 }
 
-// subschema sends the schema, to whoever is bound.
+// subschema sends the schema, to who may read anything.
 func (c *session) subschema(op *operation, req *ldapwire.SearchRequest, as asker) error {
-	if as.nobody() {
+	if as.nobody() && !c.srv.o.Access.Anonymous() {
 		return refusal(directory.InsufficientAccessRights, "bind first")
 	}
 	if req.Scope == int(directory.ScopeOne) {
