@@ -40,7 +40,7 @@ func newDirectoryCommand() *cobra.Command {
 				if dry {
 					return rehearse(c.Context(), cfg, tree, in, c.OutOrStdout())
 				}
-				n, err := importLDIF(c.Context(), tree, in)
+				n, err := importLDIF(c.Context(), tree, cfg.Directory.Suffix, in)
 				fmt.Fprintf(c.OutOrStdout(), "%d records applied\n", n)
 				return err
 			})
@@ -120,8 +120,13 @@ func exportLDIF(ctx context.Context, tree directory.Tree, base string, out io.Wr
 }
 
 // importLDIF applies records until the first that fails, and returns how many
-// it applied.
-func importLDIF(ctx context.Context, tree directory.Editor, in io.Reader) (n int, err error) {
+// it applied. The suffix is in every export, and in every directory: it is
+// passed over.
+func importLDIF(ctx context.Context, tree directory.Editor, suffix string, in io.Reader) (n int, err error) {
+	top, err := directory.ParseDN(suffix)
+	if err != nil {
+		return 0, usageError{err}
+	}
 	r := ldif.NewReader(in)
 	for {
 		rec, err := r.Next()
@@ -130,6 +135,9 @@ func importLDIF(ctx context.Context, tree directory.Editor, in io.Reader) (n int
 		}
 		if err == nil {
 			err = applyRecord(ctx, tree, rec)
+		}
+		if dn, dnErr := directory.ParseDN(rec.DN); errors.Is(err, directory.ErrExists) && dnErr == nil && dn.Equal(top) {
+			err = nil
 		}
 		if err != nil {
 			return n, fmt.Errorf("record at line %d (%s): %w", rec.Line, rec.DN, err)

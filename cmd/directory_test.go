@@ -92,7 +92,7 @@ func TestDryRun(t *testing.T) {
 // TestExportImport: what is written is read again, into an empty directory.
 func TestExportImport(t *testing.T) {
 	cfg, tree := office(t)
-	if n, err := importLDIF(t.Context(), tree, strings.NewReader(changes)); n != 3 || err != nil {
+	if n, err := importLDIF(t.Context(), tree, cfg.Directory.Suffix, strings.NewReader(changes)); n != 3 || err != nil {
 		t.Fatalf("%d records, %v", n, err)
 	}
 	var dump strings.Builder
@@ -115,22 +115,25 @@ func TestExportImport(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer drop()
-	if n, err := importLDIF(t.Context(), other, strings.NewReader(dump.String())); n != 8 || err != nil {
+	if n, err := importLDIF(t.Context(), other, cfg.Directory.Suffix, strings.NewReader(dump.String())); n != 8 || err != nil {
 		t.Fatalf("%d records, %v\n%s", n, err, dump.String())
+	}
+	if n, err := importLDIF(t.Context(), other, cfg.Directory.Suffix, strings.NewReader("dn: O=Mail\nobjectClass: organization\no: mail\n")); n != 1 || err != nil {
+		t.Errorf("a suffix that is there: %d records, %v", n, err)
 	}
 	var again strings.Builder
 	withoutPasswords(other, &again)
 	if again.String() != dump.String() {
 		t.Errorf("written:\n%s\nread and written again:\n%s", dump.String(), again.String())
 	}
-	if n, err := importLDIF(t.Context(), other, strings.NewReader("dn: ou=x,o=mail\nobjectClass: organizationalUnit\nou: x\n\ndn: ou=x,o=mail\nobjectClass: organizationalUnit\nou: x\n")); n != 1 || !errors.Is(err, directory.ErrExists) || !strings.Contains(err.Error(), "line 5") {
+	if n, err := importLDIF(t.Context(), other, cfg.Directory.Suffix, strings.NewReader("dn: ou=x,o=mail\nobjectClass: organizationalUnit\nou: x\n\ndn: ou=x,o=mail\nobjectClass: organizationalUnit\nou: x\n")); n != 1 || !errors.Is(err, directory.ErrExists) || !strings.Contains(err.Error(), "line 5") {
 		t.Errorf("%d, %v", n, err)
 	}
 }
 
 func TestLoginTest(t *testing.T) {
 	cfg, tree := office(t)
-	if _, err := importLDIF(t.Context(), tree, strings.NewReader(changes)); err != nil {
+	if _, err := importLDIF(t.Context(), tree, cfg.Directory.Suffix, strings.NewReader(changes)); err != nil {
 		t.Fatal(err)
 	}
 	for login, c := range map[string]struct {

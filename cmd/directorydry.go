@@ -42,7 +42,7 @@ func rehearse(ctx context.Context, cfg config.Config, tree directory.Editor, in 
 	if err != nil {
 		return err
 	}
-	n, failed := importLDIF(ctx, scratch, in)
+	n, failed := importLDIF(ctx, scratch, cfg.Directory.Suffix, in)
 	after, err := entries(ctx, scratch, cfg.Directory.Suffix)
 	if err != nil {
 		return err
