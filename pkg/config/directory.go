@@ -25,6 +25,9 @@ type Directory struct {
 	Timeout           Duration        `yaml:"timeout"`
 	Pool              int             `yaml:"pool"`
 	SCRAM             bool            `yaml:"scram"`
+	Verify            string          `yaml:"verify"`
+	ReadOnly          bool            `yaml:"read_only"`
+	Foreign           Foreign         `yaml:"foreign"`
 }
 
 // Passwords is what passwords must be, and what becomes of their hashes.
@@ -59,5 +62,6 @@ func defaultDirectory() Directory {
 		Timeout: Duration(5 * time.Second),
 		Pool:    8,
 		SCRAM:   true,
+		Verify:  "bind",
 	}
 }

@@ -197,6 +197,7 @@ func (c Config) validate(p position) []error {
 	c.validateListeners(bad)
 	c.validateRemotes(bad)
 	c.validateSecrets(bad)
+	c.validateForeign(bad)
 	c.validateNumbers(bad)
 	return faults
 }

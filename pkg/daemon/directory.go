@@ -144,6 +144,20 @@ func (d *daemon) clientCertificates(server *tls.Config) (*tls.Config, error) {
 	return server, nil
 }
 
+// scram reports whether SCRAM can be offered: the directory keeps secrets for it. A
+// foreign one does where the configuration says so.
+func scram(c config.Config) bool {
+	if c.Directory.Foreign.Preset == "" {
+		return c.Directory.SCRAM
+	}
+	for name := range c.Directory.Foreign.Attributes {
+		if strings.EqualFold(name, directory.SCRAMAttribute) {
+			return c.Directory.SCRAM
+		}
+	}
+	return false
+}
+
 // Socket is the path of the directory's local socket.
 func Socket(c config.Config) string {
 	if c.Directory.Listen.LDAPI != "" {
@@ -156,7 +170,8 @@ func Socket(c config.Config) string {
 // socket where the directory role runs on this machine, else by its URLs. The
 // caller closes the client.
 func Dial(ctx context.Context, c config.Config) (*ldapclient.Client, error) {
-	o := ldapclient.Options{Timeout: time.Duration(c.Directory.Timeout), Connections: c.Directory.Pool, StartTLS: c.Directory.StartTLS}
+	o := ldapclient.Options{Timeout: time.Duration(c.Directory.Timeout), Connections: c.Directory.Pool, StartTLS: c.Directory.StartTLS,
+		ReadOnly: c.Directory.ReadOnly || c.Directory.Foreign.Preset != ""}
 	if c.Runs(config.RoleDirectory) {
 		o.URLs, o.External, o.Probe = []string{"ldapi://" + Socket(c)}, true, true
 		return ldapclient.Dial(ctx, o)
@@ -186,22 +201,32 @@ func Dial(ctx context.Context, c config.Config) (*ldapclient.Client, error) {
 	return ldapclient.Dial(ctx, o)
 }
 
-// View says where the configuration's domains are.
+// View says where the configuration's domains are, and how the directory names
+// what is in them.
 func View(c config.Config) (directory.ViewOptions, error) {
 	base, err := directory.ParseDN(c.Directory.Suffix)
+	if err != nil {
+		return directory.ViewOptions{}, fmt.Errorf("reading directory.suffix: %w", err)
+	}
 	host := c.Hostname
 	if len(c.Store.Hosts) > 0 {
 		host = c.Store.Hosts[0]
 	}
-	return directory.ViewOptions{Base: base, DefaultDomain: c.Directory.DefaultDomain, MailHost: strings.ToLower(host),
-		FailoverHosts: c.MMP.FailoverAttributes}, err
+	o := directory.ViewOptions{Base: base, DefaultDomain: c.Directory.DefaultDomain, MailHost: strings.ToLower(host),
+		FailoverHosts: c.MMP.FailoverAttributes, Compare: c.Directory.Verify == "compare"}
+	if c.Directory.Foreign.Preset != "" {
+		if o.Mapping, err = mapping(c.Directory.Foreign, o.MailHost); err != nil {
+			return o, fmt.Errorf("reading directory.foreign: %w", err)
+		}
+	}
+	return o, nil
 }
 
 // directory is the mail view of tree for one role, which is counted.
 func (d *daemon) directory(tree directory.Tree, role config.Role) (*observed, error) {
 	o, err := View(d.cfg)
 	if err != nil {
-		return nil, fmt.Errorf("reading directory.suffix: %w", err)
+		return nil, err
 	}
 	d.needsDirectory(role, tree)
 	return &observed{View: directory.NewView(tree, o), role: string(role), metrics: d.metrics, log: d.log.With("role", string(role))}, nil

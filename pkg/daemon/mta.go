@@ -208,7 +208,7 @@ func (d *daemon) mta(ctx context.Context, tree directory.Tree, st *storeRole) er
 	o := smtpserver.Options{Intake: agent, TLS: d.tls(), Hostname: d.cfg.Hostname, MaxSize: int64(c.MaxMessage), MaxRecipients: c.MaxRecipients, SpoolDir: spool, DSN: true, Log: log}
 	mx := smtpserver.New(o)
 	o.Submission, o.TLS = true, d.userTLS()
-	logins := auth.New(auth.Options{Directory: dir, NoSCRAM: !d.cfg.Directory.SCRAM, Log: log, Observe: d.metrics.login("mta")})
+	logins := auth.New(auth.Options{Directory: dir, NoSCRAM: !scram(d.cfg), Log: log, Observe: d.metrics.login("mta")})
 	o.Authenticator = logins
 	submission := smtpserver.New(o)
 	s := stage{role: config.RoleMTA, tasks: []func(context.Context) error{q.Serve}}

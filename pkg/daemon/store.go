@@ -97,7 +97,7 @@ func (d *daemon) storeFronts(dir directory.Directory, r *storeRole) ([]door, err
 		proxies = append(proxies, auth.Proxy{Name: p.Name, Secret: s, Networks: p.Networks})
 	}
 	o := mmp.FrontOptions{
-		Authenticator: auth.New(auth.Options{Directory: dir, NoSCRAM: !d.cfg.Directory.SCRAM, Proxies: proxies, Log: log, Observe: d.metrics.login("store")}),
+		Authenticator: auth.New(auth.Options{Directory: dir, NoSCRAM: !scram(d.cfg), Proxies: proxies, Log: log, Observe: d.metrics.login("store")}),
 		TLS:           d.tls(), Hostname: d.cfg.Hostname, Trusted: trusted, Log: log,
 	}
 	local := func(b mmp.Backend) mmp.FrontOptions {

@@ -94,6 +94,9 @@ func (v *View) List(ctx context.Context, u MemberURL) ([]Recipient, error) {
 	if !u.Base.Equal(v.o.Base) && !u.Base.Under(v.o.Base) {
 		return nil, fmt.Errorf("listing %s: %w: not below %s", u, ErrNotFound, v.o.Base)
 	}
+	if v.o.Mapping != nil {
+		return v.mappedList(ctx, u)
+	}
 	q := Query{Base: u.Base, Scope: u.Scope, SizeLimit: maxMembers, Filter: AllOf(
 		AnyOf(Equal("objectClass", "inetMailUser"), Equal("objectClass", "inetMailGroup")), u.Filter)}
 	var entries []Entry

@@ -298,6 +298,12 @@ func (p *Provisioner) DeleteDomain(ctx context.Context, name string) error {
 // Domains lists the domains by name.
 func (p *Provisioner) Domains(ctx context.Context) ([]Domain, error) {
 	var out []Domain
+	if m := p.view.o.Mapping; m != nil {
+		for _, d := range m.Domains {
+			out = append(out, parseDomain(d.entry(p.base)))
+		}
+		return out, nil
+	}
 	for e, err := range p.tree.Search(ctx, Query{Base: p.base, Scope: ScopeSubtree, Filter: Equal("objectClass", "mailDomain")}) {
 		if err != nil {
 			return nil, fmt.Errorf("listing domains: %w", err)
@@ -316,6 +322,9 @@ func (p *Provisioner) Recipients(ctx context.Context, domain string) ([]Recipien
 		return nil, err
 	}
 	var out []Recipient
+	if p.view.o.Mapping != nil {
+		return p.view.mappedRecipients(ctx, domain)
+	}
 	for _, d := range domains {
 		if domain != "" && d.Name != domain {
 			continue

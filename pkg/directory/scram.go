@@ -30,11 +30,19 @@ func (v *View) SCRAM(ctx context.Context, login string) (User, password.SCRAM, e
 	if err != nil {
 		return User{}, password.SCRAM{}, err
 	}
-	e, err := v.one(ctx, Query{Base: u.DN, Scope: ScopeBase, Attributes: []string{SCRAMAttribute}})
+	sources := []Source{{Attribute: SCRAMAttribute}}
+	if m := v.o.Mapping; m != nil {
+		sources = m.Attributes[SCRAMAttribute]
+	}
+	q := Query{Base: u.DN, Scope: ScopeBase}
+	for _, s := range sources {
+		q.Attributes = append(q.Attributes, s.Attribute)
+	}
+	e, err := v.one(ctx, q)
 	if err != nil {
 		return User{}, password.SCRAM{}, fmt.Errorf("reading the SCRAM secret of %q: %w", login, err)
 	}
-	for _, text := range e.Values(SCRAMAttribute) {
+	for _, text := range valuesOf(e, sources) {
 		if s, ok := password.ParseSCRAM(text); ok {
 			return u, s, nil
 		}

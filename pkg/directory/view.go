@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,6 +26,11 @@ type ViewOptions struct {
 	// MailHost is the mail host that a Provisioner gives to domains for which
 	// none is named.
 	MailHost string
+	// Mapping is for a directory that has not our schema; nil: it has.
+	Mapping *Mapping
+	// Compare checks passwords here, against userPassword, which the one who asks
+	// may read; else it is a bind that proves them.
+	Compare bool
 }
 
 // View is the mail view over any Tree. It may be used from many goroutines and
@@ -32,12 +38,19 @@ type ViewOptions struct {
 type View struct {
 	tree Tree
 	o    ViewOptions
+	// hashes bounds the password hashes at work: each takes a core and much memory.
+	hashes chan struct{}
 }
 
 var _ Directory = (*View)(nil)
 
 // NewView returns the mail view of tree.
-func NewView(tree Tree, o ViewOptions) *View { return &View{tree: tree, o: o} }
+func NewView(tree Tree, o ViewOptions) *View {
+	if o.Mapping != nil && o.DefaultDomain == "" && len(o.Mapping.Domains) > 0 {
+		o.DefaultDomain = o.Mapping.Domains[0].Name
+	}
+	return &View{tree: tree, o: o, hashes: make(chan struct{}, runtime.GOMAXPROCS(0))}
+}
 
 // one returns the one entry of a search; ErrNotFound, ErrAmbiguous.
 func (v *View) one(ctx context.Context, q Query) (Entry, error) {
@@ -76,6 +89,9 @@ func outage(err error) error {
 func (v *View) Domain(ctx context.Context, name string) (Domain, error) {
 	if name == "" {
 		return Domain{}, ErrNotFound
+	}
+	if v.o.Mapping != nil {
+		return v.mappedDomain(name)
 	}
 	e, err := v.one(ctx, Query{Base: v.o.Base, Scope: ScopeSubtree, Filter: AllOf(
 		Equal("objectClass", "mailDomain"),
@@ -138,6 +154,9 @@ func (v *View) holder(ctx context.Context, a mail.Address) (Recipient, Domain, e
 
 // byAddress finds the user or group that has one of the addresses.
 func (v *View) byAddress(ctx context.Context, d Domain, addresses ...string) (Recipient, error) {
+	if v.o.Mapping != nil {
+		return v.mappedRecipient(ctx, d, addresses)
+	}
 	var or []Filter
 	for i, a := range addresses {
 		if i > 0 && a == addresses[0] {
@@ -154,6 +173,9 @@ func (v *View) byAddress(ctx context.Context, d Domain, addresses ...string) (Re
 
 // Member implements Directory.
 func (v *View) Member(ctx context.Context, dn DN) (Recipient, error) {
+	if v.o.Mapping != nil {
+		return v.mappedMember(ctx, dn)
+	}
 	e, err := v.one(ctx, Query{Base: dn, Scope: ScopeBase})
 	if err != nil {
 		return Recipient{}, fmt.Errorf("looking up %s: %w", dn, err)
@@ -202,6 +224,9 @@ func (v *View) User(ctx context.Context, login string) (User, error) {
 		return User{}, err
 	}
 	canonical, given := local+"@"+d.Name, local+"@"+domain
+	if v.o.Mapping != nil {
+		return v.mappedUser(ctx, d, local, canonical, given)
+	}
 	e, err := v.one(ctx, Query{Base: d.DN, Scope: ScopeSubtree, Filter: AllOf(Equal("objectClass", "inetMailUser"), AnyOf(
 		Equal("uid", local),
 		Equal("mail", canonical), Equal("mailAlternateAddress", canonical), Equal("mailEquivalentAddress", canonical),
@@ -209,11 +234,15 @@ func (v *View) User(ctx context.Context, login string) (User, error) {
 	if err != nil {
 		return User{}, fmt.Errorf("looking up login %q: %w", login, err)
 	}
+	return v.user(e, d), nil
+}
+
+func (v *View) user(e Entry, d Domain) User {
 	u := parseUser(e, d)
 	for _, attribute := range v.o.FailoverHosts {
 		u.FailoverHosts = append(u.FailoverHosts, lower(e.Values(attribute))...)
 	}
-	return u, nil
+	return u
 }
 
 // Verify implements Directory.
@@ -229,7 +258,7 @@ func (v *View) Verify(ctx context.Context, login, password string) (User, error)
 	} else if err != nil {
 		return User{}, err
 	}
-	if bindErr := v.tree.Bind(ctx, dn, password); bindErr != nil {
+	if bindErr := v.prove(ctx, dn, password); bindErr != nil {
 		if errors.Is(bindErr, ErrBadCredentials) {
 			return User{}, ErrBadCredentials
 		}

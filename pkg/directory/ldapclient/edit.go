@@ -10,6 +10,9 @@ import (
 // edit runs a change. It is never tried twice: when a connection breaks nobody
 // knows whether the server made it.
 func (c *Client) edit(ctx context.Context, op ldapwire.Op) error {
+	if c.o.ReadOnly {
+		return &directory.ResultError{Code: directory.UnwillingToPerform, Text: "the directory is kept elsewhere and only read from here: change it there"}
+	}
 	return c.do(ctx, c.service, false, func(k *conn) error {
 		res, err := roundTrip[*ldapwire.Done](k, op)
 		if err != nil {

@@ -60,6 +60,8 @@ type Options struct {
 	Timeout time.Duration
 	// Probe makes Dial fail if no server answers.
 	Probe bool
+	// ReadOnly refuses changes here, with UnwillingToPerform.
+	ReadOnly bool
 	// Log gets a line when the directory goes away and when it comes back.
 	Log *slog.Logger
 }
