@@ -19,7 +19,7 @@ func TestPeerSlapd(t *testing.T) {
 	w := newWhole(t)
 	s := peertest.StartSlapd(t, peertest.SlapdOptions{Suffix: "o=mail", Password: "of-the-admin", Schema: []string{"../pkg/schema/mailsrv.schema"},
 		LDIF: "dn: o=mail\nobjectClass: organization\no: mail\n"})
-	w.start("store, mta, mmp", map[string]string{"directory": fmt.Sprintf("url: [%q], starttls: true, ca: %s, bind_dn: \"cn=admin,o=mail\", bind_password_file: %s",
+	w.start("store, mta, mmp", map[string]string{"directory": fmt.Sprintf("cache: {stale: 0s}, url: [%q], starttls: true, ca: %s, bind_dn: \"cn=admin,o=mail\", bind_password_file: %s",
 		s.URL, s.CA, w.file("admin.secret", "of-the-admin\n"))})
 	x := &slapdTest{whole: w, s: s, tool: func(t *testing.T, stdin, name string, args ...string) string {
 		t.Helper()

@@ -26,6 +26,7 @@ type Directory struct {
 	Pool              int             `yaml:"pool"`
 	SCRAM             bool            `yaml:"scram"`
 	Verify            string          `yaml:"verify"`
+	Cache             Cache           `yaml:"cache"`
 	ReadOnly          bool            `yaml:"read_only"`
 	Foreign           Foreign         `yaml:"foreign"`
 }
@@ -36,6 +37,13 @@ type Passwords struct {
 	History   int      `yaml:"history"`
 	MaxAge    Duration `yaml:"max_age"`
 	Rehash    bool     `yaml:"rehash"`
+}
+
+// Cache is how long answers of a directory elsewhere count.
+type Cache struct {
+	Positive Duration `yaml:"positive"`
+	Negative Duration `yaml:"negative"`
+	Stale    Duration `yaml:"stale"`
 }
 
 // DirectoryListen holds the listeners of the LDAP server.
@@ -63,5 +71,6 @@ func defaultDirectory() Directory {
 		Pool:    8,
 		SCRAM:   true,
 		Verify:  "bind",
+		Cache:   Cache{Stale: Duration(time.Hour)},
 	}
 }

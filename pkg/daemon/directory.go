@@ -22,10 +22,12 @@ import (
 func (d *daemon) tree(ctx context.Context) (directory.Tree, error) {
 	if !d.cfg.Runs(config.RoleDirectory) {
 		c, err := Dial(ctx, d.cfg)
-		if err == nil {
-			d.closers = append(d.closers, c.Close)
+		if err != nil {
+			return nil, err
 		}
-		return c, err
+		d.closers = append(d.closers, c.Close)
+		o := d.cfg.Directory.Cache
+		return directory.NewCached(c, directory.CacheOptions{Positive: time.Duration(o.Positive), Negative: time.Duration(o.Negative), Stale: time.Duration(o.Stale)}), nil
 	}
 	rules, err := loadSchema(d.cfg.Directory.SchemaFolder)
 	if err != nil {

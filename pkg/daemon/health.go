@@ -34,6 +34,9 @@ func (d *daemon) needs(role config.Role, what string, own bool, ask func(context
 
 // needsDirectory adds the probe of the directory, wherever it runs.
 func (d *daemon) needsDirectory(role config.Role, tree directory.Tree) {
+	if cached, ok := tree.(interface{ Uncached() directory.Tree }); ok {
+		tree = cached.Uncached() // what it remembers says nothing of how it is
+	}
 	d.needs(role, "directory", d.cfg.Runs(config.RoleDirectory), func(ctx context.Context) error {
 		base, err := directory.ParseDN(d.cfg.Directory.Suffix)
 		if err != nil {

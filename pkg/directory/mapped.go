@@ -75,10 +75,10 @@ func (v *View) mappedSearch(ctx context.Context, q Query, groups bool) iter.Seq2
 const maxMapped = 16
 
 // mappedOne returns the one of what a filter finds below the domain's base that is
-// meant; groups are looked for where no user is. ErrNotFound, ErrAmbiguous.
+// meant; groups, for which mail alone asks, are looked for where no user is. ErrNotFound, ErrAmbiguous.
 func (v *View) mappedOne(ctx context.Context, d Domain, f Filter, groups bool, meant func(Recipient) bool) (Recipient, error) {
 	var found []Recipient
-	for r, err := range v.mappedSearch(ctx, Query{Base: d.DN, Scope: ScopeSubtree, Filter: f, SizeLimit: maxMapped}, groups) {
+	for r, err := range v.mappedSearch(ctx, Query{Base: d.DN, Scope: ScopeSubtree, Filter: f, SizeLimit: maxMapped, Routing: groups}, groups) {
 		if err != nil {
 			return Recipient{}, outage(err)
 		}
@@ -148,7 +148,7 @@ func (r Recipient) has(addresses []string) bool {
 
 // mappedMember is Member.
 func (v *View) mappedMember(ctx context.Context, dn DN) (Recipient, error) {
-	for r, err := range v.mappedSearch(ctx, Query{Base: dn, Scope: ScopeBase}, true) {
+	for r, err := range v.mappedSearch(ctx, Query{Base: dn, Scope: ScopeBase, Routing: true}, true) {
 		if err != nil {
 			return r, fmt.Errorf("looking up %s: %w", dn, outage(err))
 		}

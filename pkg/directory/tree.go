@@ -113,6 +113,9 @@ type Query struct {
 	SizeLimit int
 	// TypesOnly leaves the values out.
 	TypesOnly bool
+	// Routing says that the answer routes mail, and proves nothing of anybody:
+	// where the directory is away an older one will do (Cached).
+	Routing bool
 }
 
 // Entry is a DN and its attributes (RFC 4512 §2).

@@ -87,13 +87,17 @@ func outage(err error) error {
 
 // Domain implements Directory.
 func (v *View) Domain(ctx context.Context, name string) (Domain, error) {
+	return v.domain(ctx, name, true)
+}
+
+func (v *View) domain(ctx context.Context, name string, routing bool) (Domain, error) {
 	if name == "" {
 		return Domain{}, ErrNotFound
 	}
 	if v.o.Mapping != nil {
 		return v.mappedDomain(name)
 	}
-	e, err := v.one(ctx, Query{Base: v.o.Base, Scope: ScopeSubtree, Filter: AllOf(
+	e, err := v.one(ctx, Query{Base: v.o.Base, Scope: ScopeSubtree, Routing: routing, Filter: AllOf(
 		Equal("objectClass", "mailDomain"),
 		AnyOf(Equal("sunPreferredDomain", name), Equal("associatedDomain", name), Equal("o", name)),
 	)})
@@ -164,7 +168,7 @@ func (v *View) byAddress(ctx context.Context, d Domain, addresses ...string) (Re
 		}
 		or = append(or, Equal("mail", a), Equal("mailAlternateAddress", a), Equal("mailEquivalentAddress", a))
 	}
-	e, err := v.one(ctx, Query{Base: d.DN, Scope: ScopeSubtree, Filter: AllOf(Equal("objectClass", "inetLocalMailRecipient"), AnyOf(or...))})
+	e, err := v.one(ctx, Query{Base: d.DN, Scope: ScopeSubtree, Routing: true, Filter: AllOf(Equal("objectClass", "inetLocalMailRecipient"), AnyOf(or...))})
 	if err != nil {
 		return Recipient{}, err
 	}
@@ -176,7 +180,7 @@ func (v *View) Member(ctx context.Context, dn DN) (Recipient, error) {
 	if v.o.Mapping != nil {
 		return v.mappedMember(ctx, dn)
 	}
-	e, err := v.one(ctx, Query{Base: dn, Scope: ScopeBase})
+	e, err := v.one(ctx, Query{Base: dn, Scope: ScopeBase, Routing: true})
 	if err != nil {
 		return Recipient{}, fmt.Errorf("looking up %s: %w", dn, err)
 	}
@@ -190,7 +194,7 @@ func (v *View) Member(ctx context.Context, dn DN) (Recipient, error) {
 // domainAbove returns the domain whose node dn lies under.
 func (v *View) domainAbove(ctx context.Context, dn DN) (Domain, error) {
 	for p := dn.Parent(); !p.IsRoot() && p.Under(v.o.Base); p = p.Parent() {
-		e, err := v.one(ctx, Query{Base: p, Scope: ScopeBase})
+		e, err := v.one(ctx, Query{Base: p, Scope: ScopeBase, Routing: true})
 		if err != nil {
 			return Domain{}, fmt.Errorf("looking up the domain of %s: %w", dn, err)
 		}
@@ -219,7 +223,7 @@ func (v *View) User(ctx context.Context, login string) (User, error) {
 	if local == "" || domain == "" {
 		return User{}, ErrNotFound
 	}
-	d, err := v.Domain(ctx, domain)
+	d, err := v.domain(ctx, domain, false)
 	if err != nil {
 		return User{}, err
 	}
