@@ -51,6 +51,7 @@ type Config struct {
 	TLS       TLS       `yaml:"tls"`
 	Admin     Admin     `yaml:"admin"`
 	Limits    Limits    `yaml:"limits"`
+	Trace     Trace     `yaml:"trace"`
 	Directory Directory `yaml:"directory"`
 	Store     Store     `yaml:"store"`
 	MMP       MMP       `yaml:"mmp"`
@@ -64,6 +65,13 @@ func (c Config) Runs(r Role) bool { return slices.Contains(c.Roles, r) }
 type Log struct {
 	Level  string `yaml:"level"`
 	Format string `yaml:"format"`
+}
+
+// Trace is what is remembered of each message, for mailsrv trace.
+type Trace struct {
+	// Keep is for how long; 0: nothing is.
+	Keep    Duration `yaml:"keep"`
+	MaxSize Size     `yaml:"max_size"`
 }
 
 // TLS names the certificate of all listeners.
@@ -111,6 +119,7 @@ func Default() Config {
 		Log:       Log{Level: "info", Format: "text"},
 		Admin:     Admin{Listen: Listeners{"127.0.0.1:9925"}},
 		Limits:    defaultLimits(),
+		Trace:     Trace{Keep: Duration(30 * 24 * time.Hour), MaxSize: 1 << 30},
 		Directory: defaultDirectory(),
 		Store:     defaultStore(),
 		MMP:       defaultMMP(),

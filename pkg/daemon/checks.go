@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"mailsrv/pkg/config"
 	"mailsrv/pkg/mta"
 	"mailsrv/pkg/mta/dkim"
 	"mailsrv/pkg/mta/dmarc"
@@ -21,7 +22,7 @@ import (
 func (d *daemon) checks(ctx context.Context) ([]mta.Check, error) {
 	c := d.cfg.MTA.Checks
 	dns := Resolver(d.cfg)
-	log := d.log.With("role", "mta")
+	log := d.messageLog(config.RoleMTA)
 	checks := []mta.Check{rate.New(rate.Options{Log: log,
 		Limits: rate.Limits{Hourly: c.Rate.LoginHourly, Daily: c.Rate.LoginDaily, Minute: c.Rate.StrangerMinute}})}
 	if len(c.DNSBL) > 0 {

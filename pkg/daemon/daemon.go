@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"mailsrv/pkg/config"
+	"mailsrv/pkg/journal"
 	"mailsrv/pkg/listen"
 )
 
@@ -78,6 +79,7 @@ type daemon struct {
 	certificate *listen.Certificate
 	clientCAs   *x509.CertPool // nil: people have no certificates
 	onFatal     func(error)
+	journal     *journal.Journal // nil: none is kept
 	// stages run from first to last and stop from last to first: directory,
 	// store, mta, mmp.
 	stages    []stage

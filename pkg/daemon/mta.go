@@ -24,18 +24,21 @@ import (
 	"mailsrv/pkg/store/lmtpclient"
 )
 
-// stores finds the store of a mail host for the MTA.
-func (d *daemon) stores(st *storeRole) (mta.Stores, error) {
+// stores finds the store of a mail host for the MTA, and returns the clients of
+// those on other hosts.
+func (d *daemon) stores(st *storeRole) (mta.Stores, map[string]*lmtpclient.Client, error) {
+	clients := map[string]*lmtpclient.Client{}
 	remote := map[string]mail.Deliverer{}
 	for _, s := range d.cfg.MTA.Stores {
-		o := lmtpclient.Options{Addr: s.Address, Hostname: d.cfg.Hostname, Log: d.log.With("role", "mta")}
+		o := lmtpclient.Options{Addr: s.Address, Hostname: d.cfg.Hostname, Log: d.messageLog(config.RoleMTA)}
 		if s.TLS == "starttls" {
 			var err error
 			if o.TLS, err = clientTLS(s.CA, s.Host); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 		}
 		c := lmtpclient.New(o)
+		clients[s.Host] = c
 		d.closers = append(d.closers, c.Close)
 		remote[strings.ToLower(s.Host)] = d.metrics.deliverer("lmtp", c)
 	}
@@ -53,13 +56,13 @@ func (d *daemon) stores(st *storeRole) (mta.Stores, error) {
 			}
 		}
 		return nil, fmt.Errorf("no store is configured for mail host %q (mta.stores)", host)
-	}, nil
+	}, clients, nil
 }
 
 // remotes are the clients to other people's hosts: by MX, or a relay.
 func (d *daemon) remotes() (mta.Remotes, error) {
 	c := d.cfg.MTA
-	o := smtpclient.Options{Hostname: d.cfg.Hostname, Port: c.Port, AllowLoopback: c.AllowLoopback, Resolver: Resolver(d.cfg), Log: d.log.With("role", "mta")}
+	o := smtpclient.Options{Hostname: d.cfg.Hostname, Port: c.Port, AllowLoopback: c.AllowLoopback, Resolver: Resolver(d.cfg), Log: d.messageLog(config.RoleMTA)}
 	if s := c.SmartHost; s.Address != "" {
 		var err error
 		if o.TLS, err = clientTLS(s.CA, ""); err != nil {
@@ -86,7 +89,7 @@ func (d *daemon) remotes() (mta.Remotes, error) {
 // announcement on the web (RFC 8461 §2).
 func (d *daemon) tlsPolicies() ([]mta.TLSPolicy, error) {
 	c := d.cfg.MTA
-	log := d.log.With("role", "mta")
+	log := d.messageLog(config.RoleMTA)
 	var policies []mta.TLSPolicy
 	if c.TLSPolicy.DANE {
 		policies = append(policies, dane.New(dane.Options{Server: c.DNS, Port: c.Port, Log: log}))
@@ -128,12 +131,12 @@ func Keys(c config.Config) (*dkim.Keys, error) { return dkim.OpenKeys(filepath.J
 // mta is the transfer agent role.
 func (d *daemon) mta(ctx context.Context, tree directory.Tree, st *storeRole) error {
 	c := d.cfg.MTA
-	log := d.log.With("role", "mta")
+	log := d.messageLog(config.RoleMTA)
 	dir, err := d.directory(tree, config.RoleMTA)
 	if err != nil {
 		return err
 	}
-	stores, err := d.stores(st)
+	stores, clients, err := d.stores(st)
 	if err != nil {
 		return err
 	}
@@ -213,6 +216,7 @@ func (d *daemon) mta(ctx context.Context, tree directory.Tree, st *storeRole) er
 	submission := smtpserver.New(o)
 	s := stage{role: config.RoleMTA, tasks: []func(context.Context) error{q.Serve}}
 	commands := d.queueCommands(q)
+	d.traceCommand(commands, q, clients)
 	banCommands(commands, logins)
 	if err := d.control(ctx, &s, commands); err != nil {
 		return err

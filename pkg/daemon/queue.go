@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"mailsrv/pkg/config"
 	"mailsrv/pkg/mail"
 	"mailsrv/pkg/mta/queue"
 )
@@ -76,7 +77,7 @@ type QueueChange struct {
 
 // queueCommands are the commands of the mta role's control socket.
 func (d *daemon) queueCommands(q *queue.Queue) *http.ServeMux {
-	mux := http.NewServeMux()
+	mux, log := http.NewServeMux(), d.messageLog(config.RoleMTA)
 	mux.HandleFunc("GET /queue", command(func(r *http.Request) (any, error) {
 		f, err := readFilter(r.URL.Query())
 		if err != nil {
@@ -112,22 +113,21 @@ func (d *daemon) queueCommands(q *queue.Queue) *http.ServeMux {
 	}))
 	for verb, act := range map[string]func(context.Context, int64) error{
 		"hold": q.Hold, "release": q.Release, "return": q.Return, "delete": q.Delete,
-		"flush": func(ctx context.Context, id int64) error {
-			if _, _, err := q.Show(ctx, id); err != nil {
-				return err
-			}
-			return q.Flush(ctx, id)
-		},
+		"flush": func(ctx context.Context, id int64) error { return q.Flush(ctx, id) },
 	} {
 		mux.HandleFunc("POST /queue/{id}/"+verb, command(func(r *http.Request) (any, error) {
 			id, err := pathID(r)
 			if err != nil {
 				return nil, err
 			}
-			if err := act(r.Context(), id); err != nil {
+			e, _, err := q.Show(r.Context(), id)
+			if err == nil {
+				err = act(r.Context(), id)
+			}
+			if err != nil {
 				return nil, err
 			}
-			d.log.Info("queue entry changed by command", "role", "mta", "queue_id", id, "command", verb)
+			log.Info("queue entry changed by command", "trace", string(e.Trace), "queue_id", id, "command", verb)
 			return QueueChange{verb}, nil
 		}))
 	}

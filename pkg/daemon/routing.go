@@ -103,7 +103,7 @@ func (d *daemon) routingKey() ([]byte, error) {
 // transports are the clients of the configured transports.
 func (d *daemon) transports() (mta.Transports, error) {
 	ways := map[string]mail.Deliverer{}
-	log := d.log.With("role", "mta")
+	log := d.messageLog(config.RoleMTA)
 	for _, t := range d.cfg.MTA.Routing.Transports {
 		if t.Address != "" {
 			continue
@@ -148,7 +148,7 @@ func hostOf(address string) string {
 // actions are what takes a message in the place of a mailbox. They need the
 // queue, whose attempts ask for them.
 func (d *daemon) actions(ctx context.Context, q *queue.Queue, dir Mail, key []byte) (map[string]mail.Deliverer, error) {
-	log := d.log.With("role", "mta")
+	log := d.messageLog(config.RoleMTA)
 	replies, err := autoreply.Open(ctx, autoreply.Options{Path: filepath.Join(d.cfg.Data, "queue", "autoreply.db"), Directory: dir, Queue: q,
 		Hostname: d.cfg.Hostname, OnFatal: d.onFatal, Log: log})
 	if err != nil {

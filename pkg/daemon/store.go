@@ -63,19 +63,21 @@ func (d *daemon) store(ctx context.Context, tree directory.Tree) (*storeRole, er
 		pop3: pop3server.New(pop3server.Options{Store: engine, Directory: dir, LoginDelay: time.Duration(c.POP3LoginDelay)}),
 	}
 	deliverer = store.NewDeliverer(engine, dir, quota)
-	r.deliverer = d.metrics.deliverer("store", &stored{deliverer, log})
+	r.deliverer = d.metrics.deliverer("store", &stored{deliverer, d.messageLog(config.RoleStore)})
 	fronts, err := d.storeFronts(dir, r)
 	if err != nil {
 		return nil, err
 	}
-	lmtp := lmtpserver.New(lmtpserver.Options{Deliverer: deliverer, Hostname: d.cfg.Hostname, TLS: d.tls(), SpoolDir: spool, Log: log})
+	lmtp := lmtpserver.New(lmtpserver.Options{Deliverer: deliverer, Hostname: d.cfg.Hostname, TLS: d.tls(), SpoolDir: spool, History: d.history(), Log: d.messageLog(config.RoleStore)})
 	s := stage{role: config.RoleStore}
 	for _, x := range append(fronts, door{name: "lmtp", listen: c.LMTP.Listen, options: listen.Options{Limits: listen.Limits{Total: d.cfg.Limits.SMTP.Total}}, serve: d.onlyFrom(c.LMTP, lmtp.ServeConn)}) {
 		if err := d.open(ctx, &s, x); err != nil {
 			return nil, err
 		}
 	}
-	if err := d.control(ctx, &s, storeCommands(engine)); err != nil {
+	commands := storeCommands(engine)
+	d.traceCommand(commands, nil, nil)
+	if err := d.control(ctx, &s, commands); err != nil {
 		return nil, err
 	}
 	d.stages = append(d.stages, s)

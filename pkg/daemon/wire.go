@@ -21,6 +21,9 @@ func (d *daemon) build(ctx context.Context) error {
 		return err
 	}
 	d.stages = append(d.stages, admin)
+	if err := d.openJournal(ctx); err != nil {
+		return err
+	}
 	tree, err := d.tree(ctx)
 	if err != nil {
 		return err

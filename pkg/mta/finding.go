@@ -40,11 +40,26 @@ func judgement(e *Evidence, host string) []byte {
 	if len(e.Findings) == 0 && e.Junk == "" {
 		return bytes.Clone(e.Fields)
 	}
-	verdict := "accepted"
+	return append([]byte(resultsField+": "+results(e, host)+"\r\n"+verdictField+": "+verdict(e)+"\r\n"), e.Fields...)
+}
+
+// verdict says what the Checks came to, and why: the value of the verdict field.
+func verdict(e *Evidence) string {
 	if e.Junk != "" {
-		verdict = "junk; " + quoted(e.Junk)
+		return "junk; " + quoted(e.Junk)
 	}
-	return append([]byte(resultsField+": "+results(e, host)+"\r\n"+verdictField+": "+verdict+"\r\n"), e.Fields...)
+	if len(e.Findings) == 0 {
+		return "accepted"
+	}
+	var why []string
+	for _, f := range e.Findings {
+		w := f.Method + " " + f.Result
+		if f.Domain != "" {
+			w += " for " + f.Domain
+		}
+		why = append(why, w)
+	}
+	return "accepted; " + quoted(strings.Join(why, ", "))
 }
 
 // results is the value of Authentication-Results, folded (RFC 8601 §2.2).

@@ -41,10 +41,10 @@ func TestFindingsBecomeFields(t *testing.T) {
 			{Method: "spf", Result: "pass", Properties: []mta.Property{{Name: "smtp.mailfrom", Value: "far.test"}}},
 			{Method: "dkim", Result: "fail", Reason: `body "hash"`, Properties: []mta.Property{{Name: "header.d", Value: "far.test"}, {Name: "header.s", Value: "a b"}}},
 		}}, want: "Authentication-Results: mx.us.example;\r\n\tspf=pass\r\n\t smtp.mailfrom=far.test;\r\n" +
-			"\tdkim=fail reason=\"body \\\"hash\\\"\"\r\n\t header.d=far.test\r\n\t header.s=\"a b\"\r\nMailsrv-Verdict: accepted\r\n"},
+			"\tdkim=fail reason=\"body \\\"hash\\\"\"\r\n\t header.d=far.test\r\n\t header.s=\"a b\"\r\nMailsrv-Verdict: accepted; \"spf pass, dkim fail\"\r\n"},
 		{name: "a stranger's line ends stay in the value", opinion: opinion{findings: []mta.Finding{
 			{Method: "spf", Result: "none", Properties: []mta.Property{{Name: "smtp.helo", Value: "x\r\nBcc: v@us.example"}}},
-		}}, want: "Authentication-Results: mx.us.example;\r\n\tspf=none\r\n\t smtp.helo=\"x??Bcc: v@us.example\"\r\nMailsrv-Verdict: accepted\r\n"},
+		}}, want: "Authentication-Results: mx.us.example;\r\n\tspf=none\r\n\t smtp.helo=\"x??Bcc: v@us.example\"\r\nMailsrv-Verdict: accepted; \"spf none\"\r\n"},
 		{name: "suspicion alone", opinion: opinion{junk: "listed"}, want: "Authentication-Results: mx.us.example; none\r\nMailsrv-Verdict: junk; \"listed\"\r\n"},
 	}
 	for _, tt := range tests {

@@ -143,8 +143,8 @@ func (t *transaction) Data(ctx context.Context, body mail.Body) error {
 		}
 		return err
 	}
-	t.log.Info("message accepted", "recipients", len(e.Recipients), "bytes", out.Size, "stored", out.Stored,
-		"queued", out.Queued, "message_id", e.Header.MessageID, "duration", out.Took)
+	t.log.Info("message accepted", "to", listed(e.Recipients), "recipients", len(e.Recipients), "bytes", out.Size, "stored", out.Stored,
+		"queued", out.Queued, "message_id", e.Header.MessageID, "verdict", verdict(e), "duration", out.Took)
 	if t.agent.o.Accepted != nil {
 		t.agent.o.Accepted(out)
 	}
@@ -344,6 +344,16 @@ func (t *transaction) seal(ctx context.Context, body mail.Body) (mail.Body, erro
 		return body, nil
 	}
 	return &amended{head: head, original: body}, nil
+}
+
+// listed names recipients for the log, as the client did.
+func listed(to []mail.Recipient) string {
+	const most = 20
+	var names []string
+	for _, r := range to[:min(len(to), most)] {
+		names = append(names, r.Address.String())
+	}
+	return strings.Join(names, " ")
 }
 
 func enhanced(s *mail.Status) string {

@@ -48,6 +48,8 @@ type Recipient struct {
 type Filter struct {
 	// From and To are the reverse-path, and a forward-path; zero: any.
 	From, To mail.Address
+	// Trace is the message's; empty: any.
+	Trace mail.TraceID
 	// Domain is that of a recipient; empty: any.
 	Domain string
 	// Before picks entries that arrived earlier; zero: any.
@@ -75,12 +77,12 @@ func (q *Queue) List(ctx context.Context, f Filter) ([]Entry, error) {
 		var rows []entryRow
 		err := tx.Query("SELECT "+entryColumns+` FROM entries WHERE id>?1
 			AND (?2='' AND ?3='' OR local=?2 AND domain=?3)
-			AND (?8=0 OR arrived<?8)
+			AND (?8=0 OR arrived<?8) AND (?10='' OR trace=?10)
 			AND EXISTS (SELECT 1 FROM recipients r WHERE r.entry=id AND r.state IN (0, 1)
 				AND (?4='' OR r.local=?4) AND (?5='' OR r.domain=?5) AND (?6='' OR r.domain=?6)
 				AND (?9='' OR instr(lower(r.status), lower(?9))>0))
 			ORDER BY id LIMIT ?7`,
-			[]any{f.After, f.From.Local, f.From.Domain, f.To.Local, f.To.Domain, f.Domain, f.Limit, before, f.Status},
+			[]any{f.After, f.From.Local, f.From.Domain, f.To.Local, f.To.Domain, f.Domain, f.Limit, before, f.Status, string(f.Trace)},
 			func(scan func(...any) error) error {
 				e, err := scanEntry(scan)
 				rows = append(rows, e)

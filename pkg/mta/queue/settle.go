@@ -326,7 +326,7 @@ func (c *change) report(tx *sqlite.Tx, action string, rows []recipientRow, o ori
 	if err != nil {
 		return fmt.Errorf("queueing a report: %w", err)
 	}
-	c.q.o.Log.Info("report queued", "trace", string(c.e.env.Trace), "queue_id", id, "about", c.e.id, "action", action, "to", c.e.env.From.String())
+	c.q.o.Log.Info("report queued", "trace", string(c.e.env.Trace), "queue_id", id, "about", c.e.id, "action", action, "to", c.e.env.From.String(), "report", string(r.trace))
 	c.fresh = append(c.fresh, destinationsOf(env.To, c.q.o.Destination)...)
 	return nil
 }

@@ -28,6 +28,8 @@ type session struct {
 	// broken: nothing more can be said on the connection. begun: the host has
 	// judged the sender of the message in hand. clean: it took the last message.
 	broken, begun, clean bool
+	// taken is the reply by which it took it.
+	taken smtpwire.Reply
 
 	opened   time.Time
 	messages int

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"mailsrv/pkg/mail"
@@ -117,7 +118,31 @@ func (s *session) transaction(env mail.Envelope, body mail.Body) []error {
 	if !pipelining {
 		s.c.WriteString("DATA\r\n")
 	}
-	return fill(errs, s.data(body, accepted > 0 && mailErr == nil))
+	dataErr := s.data(body, accepted > 0 && mailErr == nil)
+	if s.clean {
+		s.tell(env, errs)
+	}
+	return fill(errs, dataErr)
+}
+
+// tell logs that the host has the message, in its own words: they are what its
+// admin finds it by.
+func (s *session) tell(env mail.Envelope, errs []error) {
+	var to []string
+	for i, r := range env.To {
+		if errs[i] == nil && len(to) < 20 {
+			to = append(to, r.Address.String())
+		}
+	}
+	protection := "none"
+	if s.tls {
+		protection = "unverified"
+		if s.hop.insists() {
+			protection = "verified"
+		}
+	}
+	s.o.Log.Info("message handed over", "trace", string(env.Trace), "to", strings.Join(to, " "), "host", s.hop.name, "peer", s.hop.addr,
+		"tls", protection, "reply", s.said(s.taken).Text)
 }
 
 // judge reads the reply to MAIL or RCPT.
@@ -171,7 +196,7 @@ func (s *session) data(body mail.Body, wanted bool) error {
 	}
 	switch {
 	case r.OK():
-		s.clean = true
+		s.clean, s.taken = true, r
 		return nil
 	case r.Code < 400:
 		return s.trouble("the final dot", s.said(r))

@@ -23,7 +23,10 @@ type client struct {
 	targets []store.Target
 }
 
-var _ smtpwire.Handler = (*client)(nil)
+var (
+	_ smtpwire.Handler   = (*client)(nil)
+	_ smtpwire.Historian = (*client)(nil)
+)
 
 // Secured implements smtpwire.Handler.
 func (c *client) Secured(tls.ConnectionState) {}
@@ -31,7 +34,7 @@ func (c *client) Secured(tls.ConnectionState) {}
 // Hello implements smtpwire.Handler: every client is one of our own network,
 // so it may name the message, its mailbox and its flags.
 func (c *client) Hello(context.Context, smtpwire.Hello) (smtpwire.Offer, error) {
-	return smtpwire.Offer{Trace: true, Deliver: true}, nil
+	return smtpwire.Offer{Trace: true, Deliver: true, History: c.server.o.History != nil}, nil
 }
 
 // Auth implements smtpwire.Handler; LMTP has no logins, and Serve knows it.
@@ -85,6 +88,11 @@ func (c *client) Data(ctx context.Context, r io.Reader) []*mail.Status {
 			"mailbox", targets[i].Mailbox, "bytes", spool.Size(), "duration", time.Since(start))
 	}
 	return replies
+}
+
+// History implements smtpwire.Historian.
+func (c *client) History(ctx context.Context, trace mail.TraceID) ([]byte, error) {
+	return c.server.o.History(ctx, trace)
 }
 
 // Reset implements smtpwire.Handler.

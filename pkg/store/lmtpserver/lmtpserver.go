@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"mailsrv/pkg/mail"
 	"mailsrv/pkg/store"
 	"mailsrv/pkg/wire"
 	"mailsrv/pkg/wire/smtpwire"
@@ -37,6 +38,9 @@ type Options struct {
 	// SpoolDir holds messages being taken in that are too large for memory;
 	// empty: the system's folder for temporary files.
 	SpoolDir string
+	// History tells what is known of a message (smtpwire.Historian); nil: nothing,
+	// and it is not offered.
+	History func(context.Context, mail.TraceID) ([]byte, error)
 	// Limits of a client; the zero value: smtpwire.TrustedLimits.
 	Limits smtpwire.Limits
 	Log    *slog.Logger

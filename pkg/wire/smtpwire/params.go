@@ -29,8 +29,8 @@ type Mail struct {
 type Offer struct {
 	// Auth lists the SASL mechanisms; empty: AUTH is not announced.
 	Auth []string
-	// DSN is RFC 3461; Trace is XTRACE, Deliver is XDELIVER.
-	DSN, Trace, Deliver bool
+	// DSN is RFC 3461; Trace is XTRACE, Deliver is XDELIVER, History is XHISTORY.
+	DSN, Trace, Deliver, History bool
 }
 
 var (

@@ -178,6 +178,8 @@ func (s *session) other(cmd Command) {
 		s.reply(status(214, 0, 0, "see RFC 5321"))
 	case "BDAT": // not offered: the bytes that follow would be taken for commands
 		s.hangUp(status(502, 5, 1, "CHUNKING is not offered"))
+	case ExtHistory:
+		s.history(cmd)
 	case "EXPN", "ETRN", "TURN", "SEND", "SOML", "SAML":
 		s.fail(cmd.Verb, status(502, 5, 1, "command not implemented"))
 	default:

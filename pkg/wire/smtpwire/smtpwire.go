@@ -36,7 +36,8 @@ const (
 // The extension keywords this package speaks. XTRACE and XDELIVER are ours:
 // XTRACE gives MAIL the parameter XTRACE=trace-id; XDELIVER gives RCPT the
 // parameters XMAILBOX=xtext, XFLAGS=xtext (flags parted by spaces) and
-// XSENTCOPY (mail.Recipient.Mailbox, Flags, SentCopy).
+// XSENTCOPY (mail.Recipient.Mailbox, Flags, SentCopy); XHISTORY is a command:
+// see Historian.
 const (
 	ExtPipelining = "PIPELINING"
 	ExtSize       = "SIZE"
@@ -48,6 +49,7 @@ const (
 	ExtDSN        = "DSN"
 	ExtTrace      = "XTRACE"
 	ExtDeliver    = "XDELIVER"
+	ExtHistory    = "XHISTORY"
 )
 
 // Command is one command line.

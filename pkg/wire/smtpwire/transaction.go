@@ -66,6 +66,9 @@ func (s *session) keywords() []string {
 	if s.offer.Deliver {
 		k = append(k, ExtDeliver)
 	}
+	if s.offer.History {
+		k = append(k, ExtHistory)
+	}
 	return k
 }
 
