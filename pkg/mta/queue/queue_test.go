@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -332,9 +333,11 @@ func TestConcurrencyIsBounded(t *testing.T) {
 			put(t, q, envelope(t, "s@us.example", fmt.Sprintf("u%d@d%d.test", i, i%4)), letter)
 		}
 		later(time.Minute)
-		want := map[string]int{"all": 7, "d0.test": 3, "d1.test": 3, "d2.test": 3, "d3.test": 3}
-		if diff := cmp.Diff(want, most); diff != "" {
-			t.Errorf("attempts at once (-want +got):\n%s", diff)
+		all := most["all"]
+		delete(most, "all")
+		// Which destinations come to their bound depends on who gets the seven.
+		if each := slices.Max(slices.Collect(maps.Values(most))); all != 7 || each != 3 || len(most) != 4 {
+			t.Errorf("%d attempts at once, %v; want 7, and 3 to one destination", all, most)
 		}
 		if n := len(list(t, q)); n != 0 {
 			t.Errorf("%d entries left", n)
