@@ -10,6 +10,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/url"
 	"os"
@@ -92,6 +93,10 @@ func Open(ctx context.Context, path string, o Options) (*DB, error) {
 	}
 	db := &DB{path: path, lock: lock, o: o,
 		writes: make(chan *write, 256), quit: make(chan struct{}), done: make(chan struct{})}
+	if err := private(path); err != nil {
+		db.free()
+		return nil, fmt.Errorf("opening %s: %w", path, err)
+	}
 	if err := db.open(ctx); err != nil {
 		db.free()
 		return nil, fmt.Errorf("opening %s: %w", path, err)
@@ -240,6 +245,33 @@ func migrate(ctx context.Context, c *sql.Conn, steps []string) error {
 	return nil
 }
 
+// private makes an empty file that only its owner may read, and takes one that
+// is there from everybody else; SQLite gives its WAL the same mode. Nobody may
+// have the database open yet: closing the file would drop SQLite's locks.
+func private(path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	for _, name := range []string{path, path + "-wal", path + "-shm"} {
+		st, err := os.Stat(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		if mode := st.Mode().Perm(); mode&0o007 != 0 {
+			if err := os.Chmod(name, mode&^0o007); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // lockFile takes the lock that keeps a second process out. It is a file of its
 // own: opening and closing the database file itself would drop SQLite's locks.
 func lockFile(path string) (*os.File, error) {
@@ -324,6 +356,13 @@ func IsUnique(err error) bool {
 // durably, while reads and writes go on. It holds all that was committed
 // before it began.
 func (db *DB) CopyTo(ctx context.Context, path string) error {
+	empty, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) // SQLite writes into an empty file, too
+	if err != nil {
+		return fmt.Errorf("copying %s: %w", db.path, err)
+	}
+	if err := empty.Close(); err != nil {
+		return fmt.Errorf("copying %s: %w", db.path, err)
+	}
 	pool, err := sql.Open("sqlite", dsn(db.path, "deferred"))
 	if err != nil {
 		return fmt.Errorf("copying %s: %w", db.path, err)

@@ -108,6 +108,46 @@ func TestOpenRefusesSecondAndNewer(t *testing.T) {
 	}
 }
 
+// Hashes of passwords and everybody's mail lie in these files, and the folder
+// may be one that a service manager made for all to enter.
+func TestFilesAreTheOwnersAlone(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "x.db")
+	old := filepath.Join(dir, "old.db")
+	if err := os.WriteFile(old, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(old, 0o644); err != nil { // whatever the umask
+		t.Fatal(err)
+	}
+	db := open(t, path)
+	if err := db.Write(t.Context(), insert("a")); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.CopyTo(t.Context(), filepath.Join(dir, "copy.db")); err != nil {
+		t.Fatal(err)
+	}
+	if err := open(t, old).Write(t.Context(), insert("a")); err != nil {
+		t.Fatal(err)
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		st, err := f.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.Mode().Perm()&0o007 != 0 {
+			t.Errorf("%s can be read by everybody: %v", f.Name(), st.Mode())
+		}
+	}
+	if len(files) < 9 { // two databases with WAL, shared memory and lock, and the copy
+		t.Errorf("only %d files", len(files))
+	}
+}
+
 func TestFullIsRecoverable(t *testing.T) {
 	db := open(t, filepath.Join(t.TempDir(), "x.db"))
 	pages := func(n int) {
