@@ -21,7 +21,7 @@ func newAppPasswordCommand(a *admin) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return told(out, "password "+args[1]+" of "+args[0]+" added", made, true)
+			return a.told(out, args[0], "added", "password "+args[1]+" of "+args[0]+" added", made)
 		})}
 	add.Flags().StringSliceVar(&services, "service", nil, "good for imap, pop, smtp or sieve alone (default: all)")
 	list := &cobra.Command{Use: "list LOGIN@DOMAIN", Short: "List them, with their last use", Args: exactly("login"),
@@ -38,7 +38,7 @@ func newAppPasswordCommand(a *admin) *cobra.Command {
 			if err := p.DeleteAppPassword(ctx, args[0], args[1]); err != nil {
 				return err
 			}
-			return told(out, "password "+args[1]+" of "+args[0]+" revoked", "", false)
+			return a.told(out, args[0], "revoked", "password "+args[1]+" of "+args[0]+" revoked", "")
 		})}
 	c.AddCommand(add, list, remove)
 	return c

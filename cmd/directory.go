@@ -22,7 +22,7 @@ func newDirectoryCommand() *cobra.Command {
 	var f configFlag
 	c := &cobra.Command{Use: "directory", Short: "Copy the directory in and out as LDIF, and try a login"}
 	f.add(c)
-	export := &cobra.Command{Use: "export [BASE]", Short: "Write all entries, or those below BASE, as LDIF; without passwords", Args: cobra.MaximumNArgs(1),
+	export := &cobra.Command{Use: "export [BASE]", Short: "Write all entries, or those below BASE, as LDIF; without passwords", Args: between(0, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return withTree(c.Context(), &f, func(cfg config.Config, tree directory.Editor) error {
 				return exportLDIF(c.Context(), tree, cmp.Or(strings.Join(args, ""), cfg.Directory.Suffix), c.OutOrStdout())

@@ -53,7 +53,26 @@ func newRootCommand() *cobra.Command {
 		newInspectCommand("verify", "Hold every body of the store against its hash, and every index and counter against what it counts"),
 		newInspectCommand("reconstruct", "Mend what of the store can be made again, and name what cannot"), newBackupCommand(), newRestoreCommand(),
 		newDKIMCommand(), newExplainCommand(), newWhoCommand(), newKickCommand(), newBansCommand())
+	parents(c)
 	return c
+}
+
+// parents makes the commands that only hold others refuse a word that is none
+// of them; cobra prints the help then, and exits 0.
+func parents(c *cobra.Command) {
+	for _, sub := range c.Commands() {
+		parents(sub)
+	}
+	if !c.HasSubCommands() || c.Runnable() {
+		return
+	}
+	c.Args, c.DisableFlagsInUseLine = cobra.ArbitraryArgs, true
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return c.Help()
+		}
+		return usageError{fmt.Errorf("%s has no command %q; see: %s --help", c.CommandPath(), args[0], c.CommandPath())}
+	}
 }
 
 // configFlag is the --config flag that most commands have.
@@ -70,6 +89,19 @@ func exactly(names ...string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if len(args) != len(names) {
 			return usageError{fmt.Errorf("%s wants %d argument(s), got %d; see: %s --help", c.CommandPath(), len(names), len(args), c.CommandPath())}
+		}
+		return nil
+	}
+}
+
+// between is exactly for a number of arguments; most < 0: any number.
+func between(least, most int) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		switch {
+		case len(args) < least:
+			return usageError{fmt.Errorf("%s wants at least %d argument(s), got %d; see: %s --help", c.CommandPath(), least, len(args), c.CommandPath())}
+		case most >= 0 && len(args) > most:
+			return usageError{fmt.Errorf("%s wants at most %d argument(s), got %d; see: %s --help", c.CommandPath(), most, len(args), c.CommandPath())}
 		}
 		return nil
 	}

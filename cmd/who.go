@@ -19,7 +19,7 @@ import (
 func newWhoCommand() *cobra.Command {
 	var file configFlag
 	var asJSON bool
-	c := &cobra.Command{Use: "who [ACCOUNT]", Short: "List who is logged in through the MMP", Args: cobra.MaximumNArgs(1),
+	c := &cobra.Command{Use: "who [ACCOUNT]", Short: "List who is logged in through the MMP", Args: between(0, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			cfg, err := file.load()
 			if err != nil {

@@ -88,7 +88,7 @@ func (p *Provisioner) AddUser(ctx context.Context, login, name, password, mailHo
 		return fmt.Errorf("adding user: %w: %q is no uid", ErrBadSetting, a.Local)
 	}
 	uid := strings.ToLower(a.Local)
-	name = cmp.Or(name, uid)
+	name = cmp.Or(strings.TrimSpace(name), uid)
 	words := strings.Fields(name)
 	return wrap("adding user "+login, p.tree.Add(ctx, entry(d.DN.Child("ou", "People").Child("uid", uid),
 		attr("objectClass", "person", "organizationalPerson", "inetOrgPerson", "inetUser", "ipUser", "inetMailUser", "inetLocalMailRecipient"),
@@ -161,66 +161,6 @@ func (r Recipient) DN() DN {
 	return r.Group.DN
 }
 
-// AddAlias gives target another address. A target of ours gets it as an
-// alternate address; a domain as alias gets an associated domain; for a target
-// elsewhere, or in another of our domains, a group of one is made.
-func (p *Provisioner) AddAlias(ctx context.Context, alias, target string) error {
-	if !strings.Contains(alias, "@") {
-		name, err := mail.ParseDomain(alias)
-		if err != nil {
-			return err
-		}
-		if d, err := p.view.Domain(ctx, name); !errors.Is(err, ErrNotFound) {
-			return errors.Join(err, fmt.Errorf("adding domain alias %s: %w: it is %s", name, ErrExists, d.Name))
-		}
-		d, err := p.view.Domain(ctx, strings.ToLower(target))
-		if err != nil {
-			return err
-		}
-		return wrap("adding domain alias "+name, p.tree.Modify(ctx, d.DN, []Change{{AddValues, attr("associatedDomain", name)}}))
-	}
-	a, d, err := p.hosted(ctx, alias)
-	if err != nil {
-		return fmt.Errorf("adding alias: %w", err)
-	}
-	to, err := mail.ParseAddress(target)
-	if err != nil {
-		return fmt.Errorf("adding alias: %w", err)
-	}
-	r, home, err := p.view.holder(ctx, to)
-	if errors.Is(err, ErrNotFound) || err == nil && home.Name != d.Name {
-		return p.AddGroup(ctx, alias, []string{target})
-	} else if err != nil {
-		return err
-	}
-	a = mail.Address{Local: strings.ToLower(a.Local), Domain: d.Name}
-	return wrap("adding alias "+alias, p.tree.Modify(ctx, r.DN(), []Change{{AddValues, attr("mailAlternateAddress", a.String())}}))
-}
-
-// DeleteAlias takes an alternate address, or a domain's alias, away.
-func (p *Provisioner) DeleteAlias(ctx context.Context, alias string) error {
-	if !strings.Contains(alias, "@") {
-		d, err := p.view.Domain(ctx, strings.ToLower(alias))
-		if err != nil {
-			return err
-		}
-		return wrap("deleting domain alias "+alias, p.tree.Modify(ctx, d.DN, []Change{{DeleteValues, attr("associatedDomain", alias)}}))
-	}
-	a, err := mail.ParseAddress(alias)
-	if err != nil {
-		return err
-	}
-	r, d, err := p.view.holder(ctx, a)
-	if err != nil {
-		return wrap("deleting alias "+alias, err)
-	}
-	a.Domain = d.Name
-	if g := r.Group; g != nil && strings.EqualFold(g.Mail.String(), a.String()) && len(g.Members)+len(g.External) == 1 {
-		return wrap("deleting alias "+alias, p.remove(ctx, g.DN)) // what AddAlias makes for a target elsewhere
-	}
-	return wrap("deleting alias "+alias, p.tree.Modify(ctx, r.DN(), []Change{{DeleteValues, attr("mailAlternateAddress", a.String())}}))
-}
-
 // SetPassword replaces a user's password.
 func (p *Provisioner) SetPassword(ctx context.Context, login, password string) error {
 	if password == "" {
@@ -244,10 +184,7 @@ func (p *Provisioner) DeleteUser(ctx context.Context, login string) error {
 
 // DeleteGroup removes a group.
 func (p *Provisioner) DeleteGroup(ctx context.Context, address string) error {
-	dn, kind, err := p.find(ctx, address)
-	if err == nil && kind != "group" {
-		err = fmt.Errorf("%w: %s is a %s", ErrNotFound, address, kind)
-	}
+	dn, err := p.find(ctx, KindGroup, address)
 	if err != nil {
 		return err
 	}
@@ -277,9 +214,12 @@ func (p *Provisioner) remove(ctx context.Context, dn DN) error {
 
 // DeleteDomain removes a domain that has no users and groups left.
 func (p *Provisioner) DeleteDomain(ctx context.Context, name string) error {
-	d, err := p.view.Domain(ctx, strings.ToLower(name))
+	d, err := p.Domain(ctx, name)
 	if err != nil {
 		return err
+	}
+	if !strings.EqualFold(d.Name, name) { // an alias must not take the domain with it
+		return fmt.Errorf("%w: %s is an alias of domain %s; delete it with: mailsrv alias delete %s", ErrNotFound, name, d.Name, name)
 	}
 	for e, err := range p.tree.Search(ctx, Query{Base: d.DN, Scope: ScopeSubtree, Filter: Equal("objectClass", "inetLocalMailRecipient"), SizeLimit: 1}) {
 		if err == nil {
@@ -293,6 +233,16 @@ func (p *Provisioner) DeleteDomain(ctx context.Context, name string) error {
 		}
 	}
 	return nil
+}
+
+// Domain returns the domain of ours that has the name, or of which it is an
+// alias.
+func (p *Provisioner) Domain(ctx context.Context, name string) (Domain, error) {
+	name, err := mail.ParseDomain(name)
+	if err != nil {
+		return Domain{}, err
+	}
+	return p.view.Domain(ctx, name)
 }
 
 // Domains lists the domains by name.
@@ -314,10 +264,18 @@ func (p *Provisioner) Domains(ctx context.Context) ([]Domain, error) {
 	return out, nil
 }
 
-// Recipients lists the users and groups of a domain by address; all domains
-// if it is empty.
+// Recipients lists the users and groups of a domain by address, ErrNotFound if
+// it is none of ours; of all domains if it is empty.
 func (p *Provisioner) Recipients(ctx context.Context, domain string) ([]Recipient, error) {
-	domains, err := p.Domains(ctx)
+	var domains []Domain
+	var err error
+	if domain == "" {
+		domains, err = p.Domains(ctx)
+	} else {
+		var d Domain
+		d, err = p.Domain(ctx, domain)
+		domains = []Domain{d}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -326,9 +284,6 @@ func (p *Provisioner) Recipients(ctx context.Context, domain string) ([]Recipien
 		return p.view.mappedRecipients(ctx, domain)
 	}
 	for _, d := range domains {
-		if domain != "" && d.Name != domain {
-			continue
-		}
 		for e, err := range p.tree.Search(ctx, Query{Base: d.DN, Scope: ScopeSubtree, Filter: Equal("objectClass", "inetLocalMailRecipient")}) {
 			if err != nil {
 				return nil, fmt.Errorf("listing recipients: %w", err)
@@ -342,9 +297,10 @@ func (p *Provisioner) Recipients(ctx context.Context, domain string) ([]Recipien
 	return out, nil
 }
 
-// Recipient returns the user or group that has the address, as Directory does.
+// Recipient returns the user or group that has the very address.
 func (p *Provisioner) Recipient(ctx context.Context, a mail.Address) (Recipient, error) {
-	return p.view.Recipient(ctx, a)
+	r, _, err := p.view.holder(ctx, a)
+	return r, wrap("looking up "+a.String(), err)
 }
 
 // Address is the recipient's canonical address.

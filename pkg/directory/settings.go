@@ -8,11 +8,21 @@ import (
 	"mailsrv/pkg/mail"
 )
 
+// Kind is what an entry is to an admin.
+type Kind string
+
+// The kinds of entries.
+const (
+	KindUser   Kind = "user"
+	KindGroup  Kind = "group"
+	KindDomain Kind = "domain"
+)
+
 // Set changes settings "name=value" of the user, group or domain that target
 // names: name, status, quota, messages, mailhost, forward, delivery. An empty
-// value removes the attribute.
-func (p *Provisioner) Set(ctx context.Context, target string, settings []string) error {
-	dn, kind, err := p.find(ctx, target)
+// value removes the attribute. A target of another kind is ErrNotFound.
+func (p *Provisioner) Set(ctx context.Context, kind Kind, target string, settings []string) error {
+	dn, err := p.find(ctx, kind, target)
 	if err != nil {
 		return err
 	}
@@ -21,7 +31,7 @@ func (p *Provisioner) Set(ctx context.Context, target string, settings []string)
 		name, value, ok := strings.Cut(s, "=")
 		attribute := settingAttribute(kind, name)
 		if !ok || attribute == "" {
-			return fmt.Errorf("%w: %q of a %s; write name=value with one of: %s", ErrBadSetting, s, kind, settingNames(kind))
+			return fmt.Errorf("%w: %q of a %s; write name=value with one of: %s", ErrBadSetting, s, kind, Settings(kind))
 		}
 		if err := checkSetting(name, value); err != nil { // before anything is written
 			return err
@@ -38,42 +48,66 @@ func (p *Provisioner) Set(ctx context.Context, target string, settings []string)
 	return wrap("setting "+target, p.tree.Modify(ctx, dn, changes))
 }
 
-// find returns the entry of a domain, or of a user or group by address.
-func (p *Provisioner) find(ctx context.Context, target string) (DN, string, error) {
-	if !strings.Contains(target, "@") {
-		d, err := p.view.Domain(ctx, strings.ToLower(target))
-		return d.DN, "domain", err
+// find returns the entry of a domain, of a user by login, or of a group by
+// address.
+func (p *Provisioner) find(ctx context.Context, kind Kind, target string) (DN, error) {
+	switch kind {
+	case KindDomain:
+		d, err := p.Domain(ctx, target)
+		return d.DN, err
+	case KindUser:
+		if !strings.Contains(target, "@") { // the default domain's
+			u, err := p.view.User(ctx, target)
+			return u.DN, err
+		}
+	case KindGroup:
 	}
 	a, err := mail.ParseAddress(target)
 	if err != nil {
-		return DN{}, "", err
+		return DN{}, err
 	}
 	r, _, err := p.view.holder(ctx, a)
 	if err != nil {
-		return DN{}, "", fmt.Errorf("looking up %s: %w", target, err)
+		return DN{}, fmt.Errorf("looking up %s: %w", target, err)
 	}
+	return r.DN(), r.Must(kind)
+}
+
+// Kind says which of the two it is.
+func (r Recipient) Kind() Kind {
 	if r.User != nil {
-		return r.User.DN, "user", nil
+		return KindUser
 	}
-	return r.Group.DN, "group", nil
+	return KindGroup
+}
+
+// Must returns ErrNotFound, and what it is, unless the recipient is of the kind.
+func (r Recipient) Must(kind Kind) error {
+	if k := r.Kind(); k != kind {
+		return fmt.Errorf("%w: %s is a %s", ErrNotFound, r.Address(), k)
+	}
+	return nil
 }
 
 func settingTable() []setting {
 	return []setting{
-		{"user", "name", "cn"}, {"user", "status", "mailUserStatus"}, {"user", "quota", "mailQuota"}, {"user", "messages", "mailMsgQuota"},
-		{"user", "mailhost", "mailHost"}, {"user", "forward", "mailForwardingAddress"}, {"user", "delivery", "mailDeliveryOption"},
-		{"user", "access", "mailAllowedServiceAccess"},
-		{"group", "status", "inetMailGroupStatus"}, {"group", "mailhost", "mailHost"}, {"group", "errorsto", "mgrpErrorsTo"},
-		{"domain", "status", "mailDomainStatus"}, {"domain", "mailhost", "preferredMailHost"}, {"domain", "catchall", "mailDomainCatchallAddress"},
-		{"domain", "smarthost", "mailRoutingSmartHost"}, {"domain", "preauth", "mailAccessProxyPreAuth"}, {"domain", "replay", "mailAccessProxyReplay"},
-		{"domain", "access", "mailDomainAllowedServiceAccess"},
+		{KindUser, "name", "cn"}, {KindUser, "status", "mailUserStatus"}, {KindUser, "quota", "mailQuota"}, {KindUser, "messages", "mailMsgQuota"},
+		{KindUser, "mailhost", "mailHost"}, {KindUser, "forward", "mailForwardingAddress"}, {KindUser, "delivery", "mailDeliveryOption"},
+		{KindUser, "access", "mailAllowedServiceAccess"},
+		{KindGroup, "status", "inetMailGroupStatus"}, {KindGroup, "mailhost", "mailHost"}, {KindGroup, "errorsto", "mgrpErrorsTo"},
+		{KindDomain, "status", "mailDomainStatus"}, {KindDomain, "mailhost", "preferredMailHost"}, {KindDomain, "catchall", "mailDomainCatchallAddress"},
+		{KindDomain, "smarthost", "mailRoutingSmartHost"}, {KindDomain, "preauth", "mailAccessProxyPreAuth"}, {KindDomain, "replay", "mailAccessProxyReplay"},
+		{KindDomain, "access", "mailDomainAllowedServiceAccess"},
 	}
 }
 
 // setting is what a friendly name means for a kind of entry.
-type setting struct{ kind, name, attribute string }
+type setting struct {
+	kind            Kind
+	name, attribute string
+}
 
-func settingAttribute(kind, name string) string {
+func settingAttribute(kind Kind, name string) string {
 	for _, s := range settingTable() {
 		if s.kind == kind && s.name == name {
 			return s.attribute
@@ -82,7 +116,8 @@ func settingAttribute(kind, name string) string {
 	return ""
 }
 
-func settingNames(kind string) string {
+// Settings are the names that Set knows for a kind, separated by commas.
+func Settings(kind Kind) string {
 	var names []string
 	for _, s := range settingTable() {
 		if s.kind == kind {

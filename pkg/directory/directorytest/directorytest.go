@@ -134,16 +134,16 @@ func Run(t *testing.T, makeTree func(t *testing.T) directory.Editor, except ...s
 		}
 	})
 	t.Run("settings", func(t *testing.T) {
-		must(t, p.Set(ctx, "bob@example.com", []string{"quota=2M", "status=inactive"}))
+		must(t, p.Set(ctx, directory.KindUser, "bob@example.com", []string{"quota=2M", "status=inactive"}))
 		u, err := v.User(ctx, "bob")
 		if err != nil || u.Quota != 2<<20 || u.Status != directory.Inactive {
 			t.Errorf("%+v %v", u, err)
 		}
-		must(t, p.Set(ctx, "example.com", []string{"status=disabled"}))
+		must(t, p.Set(ctx, directory.KindDomain, "example.com", []string{"status=disabled"}))
 		if u, err = v.User(ctx, "bob"); err != nil || u.Status != directory.Disabled {
 			t.Errorf("the domain's status comes first: %v %v", u.Status, err)
 		}
-		if err := p.Set(ctx, "bob@example.com", []string{"colour=blue"}); !errors.Is(err, directory.ErrBadSetting) {
+		if err := p.Set(ctx, directory.KindUser, "bob@example.com", []string{"colour=blue"}); !errors.Is(err, directory.ErrBadSetting) {
 			t.Errorf("unknown setting: %v", err)
 		}
 	})
@@ -183,7 +183,7 @@ func Run(t *testing.T, makeTree func(t *testing.T) directory.Editor, except ...s
 		if err != nil || r.User == nil || r.User.UID != "alice" {
 			t.Errorf("%+v %v", r.User, err)
 		}
-		if err := p.Set(ctx, "nobody@example.com", []string{"quota=1M"}); !errors.Is(err, directory.ErrNotFound) {
+		if err := p.Set(ctx, directory.KindUser, "nobody@example.com", []string{"quota=1M"}); !errors.Is(err, directory.ErrNotFound) {
 			t.Errorf("the holder of everything was changed under a wrong name: %v", err)
 		}
 		must(t, tree.Modify(ctx, a, []directory.Change{{Kind: directory.DeleteValues, Attribute: everything}}))
