@@ -93,7 +93,8 @@ type Pair struct {
 // Admin is the listener for metrics and health.
 type Admin struct {
 	Listen Listeners `yaml:"listen"`
-	Pprof  bool      `yaml:"pprof"`
+	// Pprof: profiles at /debug/pprof/ too, of loopback listeners only.
+	Pprof bool `yaml:"pprof"`
 }
 
 // Listeners are addresses to listen on: host:port, :port or unix:/path.

@@ -63,6 +63,8 @@ func TestFaultsAreAllReported(t *testing.T) {
 			[]string{"f:1:13:", "mta.queue.retry[1]", "mta.queue.concurrency", "mta.queue.per_destination", "mta.queue.lifetime"}},
 		"no secrets": {"tls: {cert: /c, key: /k}\nstore:\n  proxies: [{name: mmp}]\nmmp:\n  stores: [{host: a, address: \"a:143\", tls: none}]\ndirectory: {services: [{dn: cn=s}], bind_dn: cn=b}\nmta: {smart_host: {address: \"h:25\", tls: starttls, username: u}}\n",
 			[]string{"store.proxies[0]", "mmp.stores[0]", "directory.services[0]", "directory.bind_dn", "mta.smart_host.username"}},
+		"profiles for all": {"admin: {pprof: true, listen: [\"127.0.0.1:9925\", \":9926\", \"[::1]:9927\", \"192.0.2.1:9928\"]}\ntls: {cert: /c, key: /k}\n",
+			[]string{"admin.listen[1]: \":9926\"", "admin.listen[3]: \"192.0.2.1:9928\""}},
 		"no YAML": {"a: [b\n", []string{"f:1:"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -285,6 +286,11 @@ func (c Config) validateListeners(bad report) {
 			}
 		}
 	}
+	for i, a := range c.Admin.Listen {
+		if c.Admin.Pprof && validAddress(a) && !onLoopback(a) {
+			bad(fmt.Sprintf("admin.listen[%d]", i), "%q can be reached from elsewhere, and profiles (admin.pprof) are for this machine alone: listen on 127.0.0.1 or [::1]", a)
+		}
+	}
 	needs := map[string]bool{
 		"directory.listen.ldaps": c.Runs(RoleDirectory) && len(c.Directory.Listen.LDAPS) > 0,
 		"store.imap.listen_tls":  c.Runs(RoleStore) && len(c.Store.IMAP.ListenTLS) > 0,
@@ -298,6 +304,16 @@ func (c Config) validateListeners(bad report) {
 			bad(path, "needs a certificate: set tls.cert and tls.key, or make the list empty: []")
 		}
 	}
+}
+
+// onLoopback reports whether only this machine reaches a listener's address.
+func onLoopback(a string) bool {
+	if strings.HasPrefix(a, "unix:") {
+		return true
+	}
+	host, _, _ := net.SplitHostPort(a)
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback()
 }
 
 func (c Config) validateRemotes(bad report) {

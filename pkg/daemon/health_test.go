@@ -113,6 +113,19 @@ func TestReadyWhenAllAnswer(t *testing.T) {
 	}
 }
 
+func TestProfilesOnlyWhenAskedFor(t *testing.T) {
+	for on, want := range map[bool]int{false: http.StatusNotFound, true: http.StatusOK} {
+		c := settings(t, config.RoleDirectory)
+		c.Admin.Pprof = on
+		r := start(t, c)
+		for _, path := range []string{"/debug/pprof/", "/debug/pprof/heap", "/debug/pprof/allocs?debug=1", "/debug/pprof/trace?seconds=0.01"} {
+			if code, _ := r.get(t, path); code != want {
+				t.Errorf("pprof %v: %s: %d, want %d", on, path, code, want)
+			}
+		}
+	}
+}
+
 func TestNotReadyWithoutTheDirectory(t *testing.T) {
 	d := start(t, settings(t, config.RoleDirectory))
 	c := settings(t, config.RoleMTA)
