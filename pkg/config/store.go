@@ -17,6 +17,7 @@ type Store struct {
 	Quota             Quota          `yaml:"quota"`
 	MaxMessage        Size           `yaml:"max_message"`
 	InlineLimit       Size           `yaml:"inline_limit"`
+	PackLimit         Size           `yaml:"pack_limit"`
 	KeepRemoved       Duration       `yaml:"keep_removed"`
 }
 
@@ -47,6 +48,7 @@ func defaultStore() Store {
 		Quota:       Quota{Bytes: -1, Messages: -1, WarnAt: []int{80, 95}},
 		MaxMessage:  50 << 20,
 		InlineLimit: 64 << 10,
+		PackLimit:   1 << 20,
 		KeepRemoved: Duration(14 * 24 * time.Hour),
 	}
 }

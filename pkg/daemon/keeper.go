@@ -121,7 +121,7 @@ func StoreCommand(ctx context.Context, c config.Config, name string, v url.Value
 		}
 		name = "verify"
 	}
-	engine, err := sqlstore.Open(ctx, sqlstore.Options{Dir: dir, InlineLimit: int64(c.Store.InlineLimit), Mailboxes: sqlstore.DefaultMailboxes(),
+	engine, err := sqlstore.Open(ctx, sqlstore.Options{Dir: dir, InlineLimit: int64(c.Store.InlineLimit), PackLimit: int64(c.Store.PackLimit), Mailboxes: sqlstore.DefaultMailboxes(),
 		Keep: time.Duration(c.Store.KeepRemoved)})
 	if err != nil {
 		return a, err

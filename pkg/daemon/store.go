@@ -44,7 +44,7 @@ func (d *daemon) store(ctx context.Context, tree directory.Tree) (*storeRole, er
 	}
 	log := d.log.With("role", "store")
 	var deliverer *store.Deliverer // made of the engine that uses it
-	engine, err := sqlstore.Open(ctx, sqlstore.Options{Dir: filepath.Join(d.cfg.Data, "store"), InlineLimit: int64(c.InlineLimit),
+	engine, err := sqlstore.Open(ctx, sqlstore.Options{Dir: filepath.Join(d.cfg.Data, "store"), InlineLimit: int64(c.InlineLimit), PackLimit: int64(c.PackLimit),
 		Mailboxes: sqlstore.DefaultMailboxes(), Keep: time.Duration(c.KeepRemoved), Reserve: 16 << 20, OnFatal: d.onFatal, Log: log,
 		WarnAt: c.Quota.WarnAt, Warn: func(ctx context.Context, w store.QuotaWarning) {
 			if err := deliverer.Warn(ctx, w, d.cfg.Hostname, time.Now()); err != nil {

@@ -24,12 +24,12 @@ func (s *Store) Backup(ctx context.Context, dir string) (t store.Tally, err erro
 	defer func() {
 		s.naming.Lock()
 		s.backups--
-		var doomed []blob.Digest
+		var doomed []stored
 		if s.backups == 0 {
 			doomed, s.doomed = s.doomed, nil
 		}
 		s.naming.Unlock()
-		s.removeFiles(context.WithoutCancel(ctx), doomed)
+		s.removeBodies(context.WithoutCancel(ctx), doomed)
 	}()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return t, fmt.Errorf("backing up: %w", err)
@@ -54,23 +54,25 @@ func (s *Store) backupFiles(ctx context.Context, dir, fresh string, t *store.Tal
 	if err != nil {
 		return err
 	}
-	named := map[blob.Digest]bool{}
+	named := map[blob.Digest]stored{}
 	if err := readCopy(ctx, fresh, func(tx *sqlite.Tx) error {
 		if _, err := tx.Get(`SELECT (SELECT count(*) FROM account), (SELECT count(*) FROM mailbox), (SELECT count(*) FROM message), count(*), coalesce(sum(size), 0) FROM body`,
 			nil, &t.Accounts, &t.Mailboxes, &t.Messages, &t.Bodies, &t.Bytes); err != nil {
 			return err
 		}
-		return tx.Query("SELECT digest FROM body WHERE text IS NULL", nil, func(scan func(...any) error) error {
+		return tx.Query("SELECT digest, coalesce(pack, 0), coalesce(place, 0), size FROM body WHERE text IS NULL", nil, func(scan func(...any) error) error {
 			var d []byte
-			err := scan(&d)
-			named[blob.Digest(d)] = true
+			var b stored
+			err := scan(&d, &b.place.Pack, &b.place.Offset, &b.size)
+			b.digest = blob.Digest(d)
+			named[b.digest] = b
 			return err
 		})
 	}); err != nil {
 		return err
 	}
-	for d := range named {
-		if err := copyBody(ctx, s.bodies, bodies, d); err != nil {
+	for _, b := range named {
+		if err := copyBody(ctx, s.opens(b), bodies, b.digest); err != nil {
 			return err
 		}
 		t.Files++
@@ -82,7 +84,7 @@ func (s *Store) backupFiles(ctx context.Context, dir, fresh string, t *store.Tal
 		return err
 	}
 	for d, err := range bodies.All() {
-		if err == nil && !named[d] {
+		if _, ok := named[d]; err == nil && !ok {
 			err = bodies.Remove(d)
 		}
 		if err != nil {
@@ -92,25 +94,42 @@ func (s *Store) backupFiles(ctx context.Context, dir, fresh string, t *store.Tal
 	return nil
 }
 
-// readCopy reads a copied database, which is left as it is.
+// opens opens a body that lies outside the database.
+func (s *Store) opens(b stored) func() (io.ReadCloser, error) {
+	return func() (io.ReadCloser, error) {
+		if b.place.IsZero() {
+			return s.bodies.Open(b.digest)
+		}
+		return s.packs.Open(b.place, b.size)
+	}
+}
+
+// readCopy reads a copied database, of which all bodies outside it are to be in
+// files of their own.
 func readCopy(ctx context.Context, path string, fn func(*sqlite.Tx) error) error {
 	db, err := sqlite.Open(ctx, path, sqlite.Options{Migrations: schema(), Readers: 2})
 	if err != nil {
 		return err
 	}
-	err = db.Read(ctx, fn)
+	if err = db.Read(ctx, fn); err == nil {
+		err = db.Write(ctx, func(tx *sqlite.Tx) error {
+			_, _, err := tx.Exec("UPDATE body SET pack=NULL, place=NULL WHERE pack IS NOT NULL")
+			return err
+		})
+	}
 	if err = errors.Join(err, db.Close()); err != nil {
 		return err
 	}
 	return os.Remove(path + ".lock")
 }
 
-// copyBody copies a body's file unless it is there, and holds it against its hash.
-func copyBody(ctx context.Context, from, to *blob.Folder, d blob.Digest) error {
+// copyBody copies a body to its file unless that is there, and holds it against
+// its hash.
+func copyBody(ctx context.Context, open func() (io.ReadCloser, error), to *blob.Folder, d blob.Digest) error {
 	if f, err := to.Open(d); err == nil {
 		return f.Close()
 	}
-	r, err := from.Open(d)
+	r, err := open()
 	if err != nil {
 		return err
 	}
@@ -157,7 +176,7 @@ func RestoreWhole(ctx context.Context, from, dir string) error {
 	}
 	for d, err := range source.All() {
 		if err == nil {
-			err = copyBody(ctx, source, target, d)
+			err = copyBody(ctx, func() (io.ReadCloser, error) { return source.Open(d) }, target, d)
 		}
 		if err != nil {
 			return fmt.Errorf("restoring: %w", err)

@@ -31,14 +31,17 @@ var crashCycles = flag.Int("crash.cycles", 14, "how often TestCrash kills the st
 
 // crashPoints are where a store that is told to dies; crashWork is at what.
 var (
-	crashPoints = []string{"written", "flush", "committed", "published", "file"}
+	crashPoints = []string{"written", "flush", "committed", "published", "file", "pack"}
 	crashWork   = []string{"deliver", "append", "flags", "copy", "move", "expunge", "rename"}
 )
 
 const crashInline = 2000
 
+// crashSize is by turns that of a body in the database, in a pack and in its file.
+func crashSize(turn int) int { return []int{500, 3 * crashInline / 2, 3 * crashInline}[turn%3] }
+
 func openCrash(dir string, at func(string)) (*Store, error) {
-	return Open(context.Background(), Options{Dir: dir, InlineLimit: crashInline, Keep: time.Hour, Mailboxes: DefaultMailboxes(), at: at})
+	return Open(context.Background(), Options{Dir: dir, InlineLimit: crashInline, PackLimit: 2 * crashInline, Keep: time.Hour, Mailboxes: DefaultMailboxes(), at: at})
 }
 
 func crashBody(id, size int) mail.Bytes {
@@ -268,10 +271,7 @@ func (d *driver) next(work string) []string {
 	switch work {
 	case "deliver", "append":
 		*d.bodies++
-		size := 500
-		if d.rand.IntN(4) == 0 {
-			size = 3 * crashInline
-		}
+		size := crashSize(max(0, d.rand.IntN(4)-1))
 		return []string{name, work, strconv.Itoa(*d.bodies), strconv.Itoa(size)}
 	case "flags":
 		return append([]string{name, work}, append(span, strconv.Itoa(1<<d.rand.IntN(4)))...)

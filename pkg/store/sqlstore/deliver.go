@@ -34,7 +34,7 @@ func (s *Store) Deliver(ctx context.Context, trace mail.TraceID, in mail.Body, t
 		return nil
 	})
 	s.naming.RUnlock()
-	if err != nil || d.id == 0 {
+	if err != nil || d.id == 0 || b.spare {
 		s.forsake(ctx, b, err)
 	}
 	if err != nil {
@@ -232,12 +232,12 @@ func (s *Store) bring(ctx context.Context, messages []store.Incoming, fn func([]
 		stored = err == nil
 	}
 	s.naming.RUnlock()
-	if !stored {
-		cause := err
-		if len(bodies) < len(messages) {
-			cause = nil // nothing was tried
-		}
-		for _, b := range bodies {
+	cause := err
+	if len(bodies) < len(messages) {
+		cause = nil // nothing was tried
+	}
+	for _, b := range bodies {
+		if !stored || b.spare {
 			s.forsake(ctx, b, cause)
 		}
 	}

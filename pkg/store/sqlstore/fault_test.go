@@ -35,7 +35,7 @@ func faultChild(dir string) {
 	}
 	fmt.Println("ready")
 	for i, left := 0, 10; i < 200 && left > 0; i++ {
-		if _, err := m.Append(ctx, crashBody(i, 500+i%2*3*crashInline), store.Flags{}, time.Time{}, store.NoQuota()); err != nil {
+		if _, err := m.Append(ctx, crashBody(i, crashSize(i)), store.Flags{}, time.Time{}, store.NoQuota()); err != nil {
 			fmt.Println("failed", i, err)
 			left--
 			continue
@@ -59,11 +59,11 @@ func TestFaults(t *testing.T) {
 		name, inject string
 		goesOn       bool
 	}{
-		{"sync of the database", "fdatasync:error=EIO:when=%d", false},
-		{"sync of the database for good", "fdatasync:error=EIO:when=%d+", false},
+		{"sync of the database or a pack", "fdatasync:error=EIO:when=%d", false},
+		{"sync of the database or a pack for good", "fdatasync:error=EIO:when=%d+", false},
 		{"sync of a body's file", "fsync:error=EIO:when=%d", false},
-		{"write to the database", "pwrite64:error=EIO:when=%d", false},
-		{"no room in the database", "pwrite64:error=ENOSPC:when=%d", true},
+		{"write to the database or a pack", "pwrite64:error=EIO:when=%d", false},
+		{"no room in the database or a pack", "pwrite64:error=ENOSPC:when=%d", true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -91,7 +91,7 @@ func TestFaults(t *testing.T) {
 				found[m.Sum]++
 			}
 			for n := range stored {
-				want := ledger{"INBOX": {Next: 1}}.after("INBOX", "append", []string{strconv.Itoa(n), strconv.Itoa(500 + n%2*3*crashInline)})
+				want := ledger{"INBOX": {Next: 1}}.after("INBOX", "append", []string{strconv.Itoa(n), strconv.Itoa(crashSize(n))})
 				if k := found[want["INBOX"].Messages[1].Sum]; k != 1 {
 					t.Errorf("message %d is there %d times", n, k)
 				}

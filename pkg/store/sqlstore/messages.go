@@ -260,11 +260,12 @@ func (m *mailbox) Body(ctx context.Context, uid store.UID) (store.MessageBody, e
 	b := &messageBody{}
 	var digest, header, text []byte
 	var inFile bool
+	var at blob.Place
 	m.s.naming.RLock()
 	defer m.s.naming.RUnlock()
 	err := m.s.db.Read(ctx, func(tx *sqlite.Tx) error {
-		found, err := tx.Get("SELECT prefix, message.size, digest, text IS NULL, CASE WHEN text IS NOT NULL THEN header END, text FROM message JOIN body ON id=body WHERE mailbox=? AND uid=?",
-			[]any{m.id, int64(uid)}, &b.prefix, &b.size, &digest, &inFile, &header, &text)
+		found, err := tx.Get("SELECT prefix, message.size, digest, text IS NULL, CASE WHEN text IS NOT NULL THEN header END, text, coalesce(pack, 0), coalesce(place, 0) FROM message JOIN body ON id=body WHERE mailbox=? AND uid=?",
+			[]any{m.id, int64(uid)}, &b.prefix, &b.size, &digest, &inFile, &header, &text, &at.Pack, &at.Offset)
 		if err != nil || found {
 			return err
 		}
@@ -278,6 +279,14 @@ func (m *mailbox) Body(ctx context.Context, uid store.UID) (store.MessageBody, e
 	}
 	if !inFile {
 		b.prefix, b.content = append(b.prefix, header...), bytes.NewReader(text)
+		return b, nil
+	}
+	if !at.IsZero() {
+		p, err := m.s.packs.Open(at, b.size-int64(len(b.prefix)))
+		if err != nil {
+			return nil, damagedFile(digest, err)
+		}
+		b.content, b.closer = p, p
 		return b, nil
 	}
 	f, err := m.s.bodies.Open(blob.Digest(digest))

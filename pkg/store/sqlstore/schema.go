@@ -1,7 +1,7 @@
 package sqlstore
 
 // schema is all migrations, in order; a step is never edited, only followed.
-func schema() []string { return []string{first, counters, packed, removedAt} }
+func schema() []string { return []string{first, counters, packed, removedAt, inPacks} }
 
 const first = `
 CREATE TABLE account (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
@@ -137,3 +137,10 @@ CREATE INDEX removed_body ON removed (body)`
 
 // removedAt finds what is to be purged.
 const removedAt = `CREATE INDEX removed_at ON removed (at)`
+
+// inPacks says of bodies without text where in the packs they lie; NULL: in a
+// file of their own.
+const inPacks = `
+ALTER TABLE body ADD COLUMN pack INTEGER;
+ALTER TABLE body ADD COLUMN place INTEGER; -- from which byte on
+CREATE UNIQUE INDEX body_place ON body (pack, place) WHERE pack IS NOT NULL`

@@ -1,5 +1,5 @@
 // Package sqlstore is the store's engine: one SQLite database for all
-// accounts, with large bodies as files beside it.
+// accounts, with larger bodies in packs and as files beside it.
 //
 // A body is kept once however many mailboxes hold it, together with what IMAP
 // asks about it, rendered when it came in. What belongs to one copy (flags,
@@ -32,6 +32,9 @@ type Options struct {
 	Dir string
 	// InlineLimit is the largest body kept in the database, in bytes; 0: 64 KiB.
 	InlineLimit int64
+	// PackLimit is the largest body kept in packs, in bytes; larger ones are
+	// files of their own. 0: none is kept in packs.
+	PackLimit int64
 	// Mailboxes are made in every new account, beside INBOX.
 	Mailboxes []store.MailboxEntry
 	// Keep is how long removed messages can be had again; 0: not at all.
@@ -71,13 +74,14 @@ type Store struct {
 	o      Options
 	db     *sqlite.DB
 	bodies *blob.Folder
+	packs  *blob.Packs
 	// naming is held for reading from the moment a large body lies in its file
 	// until the commit that names it, and for writing while files that nothing
 	// names are removed.
 	naming sync.RWMutex
 	// backups run, and doomed is what they keep from being removed; both under naming.
 	backups int
-	doomed  []blob.Digest
+	doomed  []stored
 
 	group  *group
 	boxes  boxes
@@ -127,6 +131,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if s.bodies, err = blob.OpenFolder(filepath.Join(o.Dir, "bodies")); err != nil {
 		return nil, errors.Join(err, s.db.Close())
 	}
+	if s.packs, err = blob.OpenPacks(filepath.Join(o.Dir, "packs")); err != nil {
+		return nil, errors.Join(err, s.db.Close())
+	}
 	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	s.tidied.Go(func() { s.tidyLoop(ctx) })
 	return s, nil
@@ -136,7 +143,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 func (s *Store) Close() error {
 	s.stop()
 	s.tidied.Wait()
-	return s.db.Close()
+	return errors.Join(s.db.Close(), s.packs.Close())
 }
 
 // watch implements Mailbox.Watch.

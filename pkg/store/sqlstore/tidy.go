@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"mailsrv/pkg/blob"
@@ -67,7 +68,7 @@ func (s *Store) warn(ctx context.Context, c crossing) error {
 // sweep removes body files that nothing names: of bodies that a crash kept from
 // being committed.
 func (s *Store) sweep(ctx context.Context) error {
-	var orphans []blob.Digest
+	var orphans []stored
 	for d, err := range s.bodies.All() {
 		if err != nil {
 			return err
@@ -82,20 +83,50 @@ func (s *Store) sweep(ctx context.Context) error {
 		if known {
 			continue
 		}
-		if orphans = append(orphans, d); len(orphans) == tidyBatch {
-			s.removeFiles(ctx, orphans)
+		if orphans = append(orphans, stored{digest: d}); len(orphans) == tidyBatch {
+			s.removeBodies(ctx, orphans)
 			orphans = orphans[:0]
 		}
 	}
-	s.removeFiles(ctx, orphans)
-	return nil
+	s.removeBodies(ctx, orphans)
+	return s.sweepPacks(ctx)
+}
+
+// errBackup: nothing is swept while a backup runs, which may name what is not
+// named any more.
+var errBackup = errors.New("a backup runs")
+
+// sweepPacks frees the room of bodies in packs that nothing names, and removes
+// packs without bodies.
+func (s *Store) sweepPacks(ctx context.Context) error {
+	err := s.packs.Sweep(func(pack int64) (named []blob.Extent, err error) {
+		s.naming.RLock()
+		defer s.naming.RUnlock()
+		if s.backups > 0 {
+			return nil, errBackup
+		}
+		err = s.db.Read(ctx, func(tx *sqlite.Tx) error {
+			named = named[:0]
+			return tx.Query("SELECT place, size FROM body WHERE pack=? ORDER BY place", []any{pack}, func(scan func(...any) error) error {
+				var e blob.Extent
+				err := scan(&e.Offset, &e.Size)
+				named = append(named, e)
+				return err
+			})
+		})
+		return named, err
+	})
+	if errors.Is(err, errBackup) {
+		return nil // at the next start
+	}
+	return err
 }
 
 // purge frees what was removed before a time, and what is not to be had again.
 func (s *Store) purge(ctx context.Context, until time.Time) (n int, err error) {
 	for {
 		var ids, bodies []int64
-		var files []blob.Digest
+		var outside []stored
 		err := s.db.Write(ctx, func(tx *sqlite.Tx) (err error) {
 			ids, bodies = ids[:0], bodies[:0]
 			if err := tx.Query("SELECT id, body FROM removed WHERE at<? LIMIT ?", []any{until.Unix(), tidyBatch}, func(scan func(...any) error) error {
@@ -111,14 +142,14 @@ func (s *Store) purge(ctx context.Context, until time.Time) (n int, err error) {
 					return err
 				}
 			}
-			files, err = dropBodies(tx, bodies)
+			outside, err = dropBodies(tx, bodies)
 			return err
 		})
 		if err != nil || len(ids) == 0 {
 			return n, err
 		}
 		n += len(ids)
-		s.removeFiles(ctx, files)
+		s.removeBodies(ctx, outside)
 	}
 }
 

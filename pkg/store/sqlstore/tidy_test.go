@@ -16,7 +16,13 @@ import (
 // clocked opens a store with small bounds, whose clock stands until it is set.
 func clocked(t *testing.T, dir string, now *time.Time) (*Store, *mailbox) {
 	t.Helper()
-	s, err := Open(t.Context(), Options{Dir: dir, InlineLimit: 300, Keep: 24 * time.Hour, ExpungeLog: 2, Now: func() time.Time { return *now }})
+	return clockedPacks(t, dir, 0, now)
+}
+
+// clockedPacks is clocked with packs for bodies up to a limit.
+func clockedPacks(t *testing.T, dir string, limit int64, now *time.Time) (*Store, *mailbox) {
+	t.Helper()
+	s, err := Open(t.Context(), Options{Dir: dir, InlineLimit: 300, PackLimit: limit, Keep: 24 * time.Hour, ExpungeLog: 2, Now: func() time.Time { return *now }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -105,13 +105,14 @@ type bodyRow struct {
 	header    []byte
 	text      []byte
 	inFile    bool
-	named     bool // by a message, or a removed one
+	place     blob.Place // of its file, if that is a pack
+	named     bool       // by a message, or a removed one
 	outlined  bool
 
 	envelope, basic, structure, parts []byte
 }
 
-const bodyQuery = `SELECT body.id, size, messageid, digest, header, text, text IS NULL, outline.body IS NOT NULL,
+const bodyQuery = `SELECT body.id, size, messageid, digest, header, text, text IS NULL, coalesce(pack, 0), coalesce(place, 0), outline.body IS NOT NULL,
 	coalesce(envelope, x''), coalesce(basic, x''), coalesce(structure, x''), coalesce(parts, x''),
 	EXISTS (SELECT 1 FROM message WHERE message.body=body.id) OR EXISTS (SELECT 1 FROM removed WHERE removed.body=body.id)
 	FROM body LEFT JOIN outline ON outline.body=body.id WHERE body.id>? ORDER BY body.id LIMIT 32`
@@ -125,7 +126,7 @@ func (i *inspection) bodies(ctx context.Context) error {
 		if err := i.s.db.Read(ctx, func(tx *sqlite.Tx) error {
 			return tx.Query(bodyQuery, []any{last}, func(scan func(...any) error) error {
 				var b bodyRow
-				err := scan(&b.id, &b.size, &b.messageID, &b.digest, &b.header, &b.text, &b.inFile, &b.outlined,
+				err := scan(&b.id, &b.size, &b.messageID, &b.digest, &b.header, &b.text, &b.inFile, &b.place.Pack, &b.place.Offset, &b.outlined,
 					&b.envelope, &b.basic, &b.structure, &b.parts, &b.named)
 				page = append(page, b)
 				return err
@@ -147,14 +148,14 @@ func (i *inspection) body(ctx context.Context, b *bodyRow) error {
 	i.tally.Bytes += b.size
 	if !b.named {
 		return i.try(ctx, store.Fault{What: fmt.Sprintf("body %d belongs to no message", b.id)}, func(g *group) error {
-			_, err := dropBodies(g.Tx, []int64{b.id})
+			_, err := dropBodies(g.Tx, []int64{b.id}) // what lies outside goes with the next sweep
 			return err
 		})
 	}
 	var content io.Reader = io.MultiReader(bytes.NewReader(b.header), bytes.NewReader(b.text))
 	if b.inFile {
 		i.tally.Files++
-		f, err := i.s.bodies.Open(blob.Digest(b.digest))
+		f, err := i.s.opens(stored{blob.Digest(b.digest), b.place, b.size})()
 		if errors.Is(err, fs.ErrNotExist) {
 			return i.lost(ctx, b, "file of the body is missing: "+blob.Digest(b.digest).String())
 		}
