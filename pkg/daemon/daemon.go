@@ -21,6 +21,7 @@ import (
 	"mailsrv/pkg/config"
 	"mailsrv/pkg/journal"
 	"mailsrv/pkg/listen"
+	"mailsrv/pkg/sqlite"
 )
 
 // Options of Run.
@@ -35,14 +36,11 @@ type Options struct {
 }
 
 // Run runs the configured roles until ctx ends, and then drains them: it
-// returns nil after a clean stop. Nothing is served before every listener is
-// open, so a taken port changes nothing.
+// returns nil after a clean stop. Nothing is made on disk before every port is
+// open, so that one which is taken changes nothing.
 func Run(ctx context.Context, o Options) error {
 	d := &daemon{cfg: o.Config, log: o.Log, metrics: newMetrics(), addresses: map[string]string{}}
 	defer d.close()
-	if err := os.MkdirAll(d.cfg.Data, 0o700); err != nil {
-		return fmt.Errorf("opening data folder: %w", err)
-	}
 	if d.cfg.TLS.Cert != "" {
 		var further []listen.Pair
 		for _, p := range d.cfg.TLS.Further {
@@ -58,6 +56,15 @@ func Run(ctx context.Context, o Options) error {
 		if d.clientCAs, err = certificates(d.cfg.TLS.ClientCA); err != nil {
 			return err
 		}
+	}
+	if err := d.secrets(); err != nil {
+		return err
+	}
+	if err := d.reserve(ctx); err != nil {
+		return err
+	}
+	if err := d.openData(); err != nil {
+		return fmt.Errorf("opening data folder: %w", err)
 	}
 	fatal := make(chan error, 1)
 	d.onFatal = func(err error) {
@@ -86,6 +93,8 @@ type daemon struct {
 	closers   []func() error
 	probes    []probe
 	addresses map[string]string
+	reserved  map[port]net.Listener // that no door has taken yet
+	listening []func()              // tell the log of each listener
 }
 
 // stage is what one role runs.
@@ -104,12 +113,11 @@ type door struct {
 
 // open opens a door's listeners and adds their tasks to the stage.
 func (d *daemon) open(ctx context.Context, s *stage, x door) error {
-	for _, addr := range x.listen {
-		ln, err := listen.Open(ctx, addr)
+	for i := range x.listen {
+		ln, err := d.listener(ctx, x, i)
 		if err != nil {
 			return fmt.Errorf("opening %s: %w", x.name, err)
 		}
-		d.closers = append(d.closers, func() error { ln.Close(); return nil })
 		if _, ok := d.addresses[x.name]; !ok {
 			d.addresses[x.name] = ln.Addr().String()
 		}
@@ -117,7 +125,7 @@ func (d *daemon) open(ctx context.Context, s *stage, x door) error {
 		o.Name, o.Log, o.Grace = x.name, d.log.With("role", string(s.role), "door", x.name), time.Duration(d.cfg.Grace)
 		o.Opened, o.Closed, o.Refused = d.metrics.connections(x.name)
 		s.tasks = append(s.tasks, func(ctx context.Context) error { return listen.Serve(ctx, ln, o, x.serve) })
-		d.log.Info("listening", "role", string(s.role), "door", x.name, "addr", ln.Addr().String())
+		d.listening = append(d.listening, func() { o.Log.Info("listening", "addr", ln.Addr().String()) })
 	}
 	return nil
 }
@@ -140,6 +148,9 @@ func (d *daemon) serve(ctx context.Context, o Options, fatal <-chan error) error
 			})
 		}
 		stops = append(stops, sync.OnceValue(func() error { cancel(); return g.Wait() }))
+	}
+	for _, tell := range d.listening {
+		tell()
 	}
 	if o.Ready != nil {
 		o.Ready(d.addresses)
@@ -181,6 +192,19 @@ func (d *daemon) close() {
 	if err := errors.Join(errs...); err != nil {
 		d.log.Error("close failed", "err", err)
 	}
+}
+
+// openData makes the data folder, and keeps other processes out of it.
+func (d *daemon) openData() error {
+	if err := os.MkdirAll(d.cfg.Data, 0o700); err != nil {
+		return err
+	}
+	lock, err := sqlite.Lock(filepath.Join(d.cfg.Data, "lock"))
+	if err != nil {
+		return fmt.Errorf("%s: %w", d.cfg.Data, err)
+	}
+	d.closers = append(d.closers, lock.Close)
+	return nil
 }
 
 // folder makes a folder in the data folder.

@@ -87,7 +87,7 @@ type DB struct {
 // Open opens the database at path, and makes it if it is missing. The folder
 // must exist. The caller closes the DB.
 func Open(ctx context.Context, path string, o Options) (*DB, error) {
-	lock, err := lockFile(path + ".lock")
+	lock, err := Lock(path + ".lock")
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", path, err)
 	}
@@ -272,9 +272,10 @@ func private(path string) error {
 	return nil
 }
 
-// lockFile takes the lock that keeps a second process out. It is a file of its
-// own: opening and closing the database file itself would drop SQLite's locks.
-func lockFile(path string) (*os.File, error) {
+// Lock takes the lock that keeps a second process out, until the file is closed:
+// ErrLocked. It is a file of its own: opening and closing the database file
+// itself would drop SQLite's locks.
+func Lock(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
