@@ -19,6 +19,7 @@ type Store struct {
 	InlineLimit       Size           `yaml:"inline_limit"`
 	PackLimit         Size           `yaml:"pack_limit"`
 	KeepRemoved       Duration       `yaml:"keep_removed"`
+	SharedAdmins      []string       `yaml:"shared_admins"`
 }
 
 // LMTP is the store's door for MTAs elsewhere.

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"mailsrv/pkg/auth"
@@ -58,7 +59,7 @@ func (d *daemon) store(ctx context.Context, tree directory.Tree) (*storeRole, er
 	d.needs(config.RoleStore, "database", true, engine.Ping)
 	quota := store.Quota{Bytes: int64(c.Quota.Bytes), Messages: c.Quota.Messages, Reject: c.Quota.Reject}
 	r := &storeRole{
-		imap: imapserver.New(imapserver.Options{Store: engine, Directory: dir, Quota: quota,
+		imap: imapserver.New(imapserver.Options{Store: engine, Directory: dir, Quota: quota, SharedAdmins: lowered(c.SharedAdmins),
 			MaxMessage: int64(c.MaxMessage), SpoolDir: spool, ID: []string{"name", "mailsrv"}}),
 		pop3: pop3server.New(pop3server.Options{Store: engine, Directory: dir, LoginDelay: time.Duration(c.POP3LoginDelay)}),
 	}
@@ -82,6 +83,15 @@ func (d *daemon) store(ctx context.Context, tree directory.Tree) (*storeRole, er
 	}
 	d.stages = append(d.stages, s)
 	return r, nil
+}
+
+// lowered are account names as stores have them.
+func lowered(names []string) []string {
+	out := make([]string, len(names))
+	for i, n := range names {
+		out[i] = strings.ToLower(n)
+	}
+	return out
 }
 
 // storeFronts are the doors for MMPs on other hosts.

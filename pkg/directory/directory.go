@@ -152,6 +152,9 @@ type User struct {
 	ForwardTo []mail.Address
 	// Quota and MessageQuota: see the constants; else bytes and messages.
 	Quota, MessageQuota int64
+	// ACLGroups are addresses of groups that the user is in where rights on
+	// mailboxes are concerned, lower case.
+	ACLGroups []string
 	// Programs count only with the delivery option program: names, never commands.
 	Programs []string
 	// AutoReply counts only with the delivery option autoreply.

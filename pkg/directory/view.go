@@ -300,6 +300,7 @@ func parseUser(e Entry, d Domain) User {
 		MessageStore:    e.Value("mailMessageStore"),
 		DeliveryOptions: lower(e.Values("mailDeliveryOption")),
 		ForwardTo:       addresses(e.Values("mailForwardingAddress")),
+		ACLGroups:       lower(e.Values("aclGroupAddr")),
 		Quota:           parseQuota(e.Value("mailQuota")),
 		MessageQuota:    parseQuota(e.Value("mailMsgQuota")),
 		ServiceAccess:   [2]string{e.Value("mailAllowedServiceAccess"), d.ServiceAccess},

@@ -98,6 +98,10 @@ func (f Flags) Minus(g Flags) Flags {
 
 // Apply returns f after the change.
 func (f Flags) Apply(c FlagChange) Flags {
+	if c.Within != 0 { // what it may not change stays
+		within := c.Within.Allowed(f)
+		return f.Minus(within).Union(within.Apply(FlagChange{Kind: c.Kind, Flags: c.Within.Allowed(c.Flags)}))
+	}
 	switch c.Kind {
 	case FlagsAdd:
 		return f.Union(c.Flags)

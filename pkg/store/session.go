@@ -11,9 +11,12 @@ import (
 // Session is what a store grants a client that logged in: the user's own
 // account under the user's own limits.
 type Session struct {
-	User    directory.User
+	User directory.User
+	// Account is all that the user can name: a *Namespaces if the engine is a Sharer.
 	Account Account
 	Quota   Quota
+	// Sharing is the Account; nil if the engine is no Sharer.
+	Sharing *Namespaces
 }
 
 // Begin opens the account of login for client. The store asks the directory
@@ -35,7 +38,12 @@ func Begin(ctx context.Context, s Store, d directory.Directory, login string, cl
 	if err != nil {
 		return Session{}, fmt.Errorf("opening account %s: %w", u.Account(), err)
 	}
-	return Session{User: u, Account: a, Quota: QuotaOf(u, defaults)}, nil
+	granted := Session{User: u, Account: a, Quota: QuotaOf(u, defaults)}
+	if sharer, ok := s.(Sharer); ok {
+		granted.Sharing = newNamespaces(s, sharer, d, u, a, defaults)
+		granted.Account = granted.Sharing
+	}
+	return granted, nil
 }
 
 // QuotaOf is the user's quota, with the system's defaults where the entry has none.

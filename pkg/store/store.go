@@ -241,6 +241,9 @@ type MessageBody interface {
 type FlagChange struct {
 	Kind  FlagChangeKind
 	Flags Flags
+	// Within leaves flags alone that these rights do not let one change; zero:
+	// none are left alone.
+	Within Rights
 }
 
 // FlagChangeKind is how a FlagChange applies.

@@ -83,6 +83,17 @@ func Run(t *testing.T, makeTree func(t *testing.T) directory.Editor, except ...s
 			t.Errorf("a search outside of our base: %v", err)
 		}
 	})
+	t.Run("groups of", func(t *testing.T) {
+		u, err := v.User(ctx, "alice@example.com")
+		must(t, err)
+		groups, err := v.GroupsOf(ctx, u.DN)
+		if err != nil || len(groups) != 1 || groups[0].Mail.String() != "all@example.com" {
+			t.Fatalf("%v %v", groups, err)
+		}
+		if groups, err = v.GroupsOf(ctx, groups[0].DN); err != nil || len(groups) != 0 {
+			t.Errorf("nobody's member is in %v %v", groups, err)
+		}
+	})
 	t.Run("recipient", func(t *testing.T) {
 		for address, want := range map[string]string{
 			"alice@example.com": "alice@example.com", "ALICE@example.com": "alice@example.com", "alice@example.net": "alice@example.com",

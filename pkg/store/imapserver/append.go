@@ -37,7 +37,10 @@ func (c *session) appendMessages(cmd *imapwire.Command) error {
 	if err != nil {
 		return err
 	}
-	a := c.newIncoming(cmd)
+	a, err := c.newIncoming(cmd, box)
+	if err != nil {
+		return err
+	}
 	defer a.close()
 	var messages []store.Incoming
 	for len(messages) == 0 || !a.l.AtEnd() || a.literal != nil {
@@ -53,15 +56,17 @@ func (c *session) appendMessages(cmd *imapwire.Command) error {
 	if err := a.end(); err != nil {
 		return err
 	}
-	status, err := box.Status(c.ctx)
-	if err != nil {
-		return err
+	status, blind := box.Status(c.ctx)
+	if blind != nil && !errors.Is(blind, store.ErrNoRight) && !errors.Is(blind, store.ErrNoMailbox) {
+		return blind
 	}
 	uids, err := box.AppendAll(c.ctx, messages, c.store.Quota)
 	if err != nil {
 		return appendError(box.Name(), err)
 	}
-	c.code = appendUID(c.code, status.UIDValidity, uids)
+	if blind == nil { // RFC 4315 §3: who may only put something in learns no UIDs
+		c.code = appendUID(c.code, status.UIDValidity, uids)
+	}
 	return nil
 }
 
@@ -73,6 +78,13 @@ func (c *session) appendTo(cmd *imapwire.Command, name string) (store.Mailbox, e
 	box, err := c.store.Account.Open(c.ctx, name)
 	if errors.Is(err, store.ErrNoMailbox) {
 		return nil, no("TRYCREATE", "no such mailbox")
+	}
+	if err != nil {
+		return nil, err
+	}
+	rights, err := store.RightsOn(c.ctx, box)
+	if err == nil && !rights.Has(store.RightInsert) {
+		err = store.ErrNoRight
 	}
 	return box, err
 }
@@ -98,10 +110,12 @@ type incoming struct {
 	literal *imapwire.Message
 	spools  []*blob.Spool
 	size    int64
+	root    quotaRoot // of the mailbox they go to
 }
 
-func (c *session) newIncoming(cmd *imapwire.Command) *incoming {
-	return &incoming{c: c, l: cmd.Args, literal: cmd.Message}
+func (c *session) newIncoming(cmd *imapwire.Command, box store.Mailbox) (*incoming, error) {
+	root, err := c.rootOf(box)
+	return &incoming{c: c, l: cmd.Args, literal: cmd.Message, root: root}, err
 }
 
 func (a *incoming) close() {
@@ -238,11 +252,11 @@ func (a *incoming) admit(spool *blob.Spool, n int64) error {
 	if size > c.o.MaxMessage {
 		return no("TOOBIG", "message is larger than "+strconv.FormatInt(c.o.MaxMessage, 10)+" octets")
 	}
-	quota := c.store.Quota
+	quota := a.root.quota
 	if quota == store.NoQuota() {
 		return nil
 	}
-	used, err := c.store.Account.Usage(c.ctx)
+	used, err := a.root.account.Usage(c.ctx)
 	if err != nil {
 		return err
 	}

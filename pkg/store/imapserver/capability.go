@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"mailsrv/pkg/store"
 	"mailsrv/pkg/wire/imapwire"
 )
 
@@ -18,6 +19,7 @@ func capabilities(o Options) string {
 		" IDLE" + // RFC 2177
 		" NAMESPACE" + // RFC 2342
 		" CHILDREN" + // RFC 3348
+		" ACL RIGHTS=" + store.NewRights + // RFC 4314
 		" UIDPLUS" + // RFC 4315
 		" UNSELECT" + // RFC 3691
 		" MOVE" + // RFC 6851
@@ -42,6 +44,7 @@ func capabilities(o Options) string {
 		" OBJECTID" + // RFC 8474
 		" LIST-EXTENDED" + // RFC 5258
 		" LIST-STATUS" + // RFC 5819
+		" LIST-MYRIGHTS" + // RFC 8440
 		" SPECIAL-USE CREATE-SPECIAL-USE" + // RFC 6154
 		" STATUS=SIZE" + // RFC 8438
 		fmt.Sprintf(" APPENDLIMIT=%d", o.MaxMessage) // RFC 7889

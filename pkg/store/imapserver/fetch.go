@@ -1,6 +1,7 @@
 package imapserver
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -204,6 +205,9 @@ func (c *session) markSeen(spans []span) error {
 	}
 	change := store.FlagChange{Kind: store.FlagsAdd, Flags: store.Flags{System: store.Seen}}
 	result, err := v.box.StoreFlags(c.ctx, store.UIDsOf(unseen...), change, 0)
+	if errors.Is(err, store.ErrNoRight) {
+		return nil // RFC 4314 §4: it stays as it is
+	}
 	if err != nil {
 		return err
 	}

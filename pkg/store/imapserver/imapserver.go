@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"mailsrv/pkg/auth"
@@ -29,6 +30,9 @@ type Options struct {
 	Directory directory.Directory
 	// Quota bounds accounts whose entry names no quota.
 	Quota store.Quota
+	// SharedAdmins are the accounts with all rights in the shared tree of their
+	// domain.
+	SharedAdmins []string
 	// MaxMessage is the largest message APPEND takes, in bytes.
 	MaxMessage int64
 	// SpoolDir is where large messages lie while they come in.
@@ -82,6 +86,10 @@ func (s *Server) Attach(ctx context.Context, h *mmp.Handover) error {
 	if err != nil {
 		return refusal(err)
 	}
+	if granted.Sharing == nil {
+		return refusal(errors.New("the store shares no mailboxes")) // and the capabilities say that it does
+	}
+	granted.Sharing.Admin = slices.Contains(s.o.SharedAdmins, granted.User.Account())
 	conn := wire.NewConn(h.Conn, readBuffer, h.ReadAhead)
 	conn.SetTimeouts(s.o.IdleTimeout, s.o.WriteTimeout)
 	defer conn.InterruptOn(ctx)()

@@ -1,6 +1,7 @@
 package imapserver
 
 import (
+	"errors"
 	"strings"
 
 	"mailsrv/pkg/store"
@@ -20,6 +21,7 @@ type listRequest struct {
 	// Return options. CHILDREN and SPECIAL-USE are always returned.
 	tellSubscribed bool
 	status         *statusRequest
+	myRights       bool
 	// name: the pattern was empty, which asks for the delimiter alone.
 	delimiterOnly bool
 }
@@ -102,6 +104,8 @@ func (q *listRequest) readReturn(l *imapwire.Lexer) {
 		case "SUBSCRIBED":
 			q.tellSubscribed = true
 		case "CHILDREN", "SPECIAL-USE":
+		case "MYRIGHTS": // RFC 8440
+			q.myRights = true
 		case "STATUS":
 			l.Space()
 			q.status = readStatusItems(l)
@@ -142,7 +146,13 @@ func (c *session) tellList(q *listRequest, entries []store.MailboxEntry) error {
 		}
 		c.conn.SetOut(append(out, "\r\n"...))
 		if q.status != nil && !e.NoSelect && !e.NonExistent {
-			if err := c.tellStatus(e.Name, q.status); err != nil {
+			// Who sees a mailbox may be without the right to read it.
+			if err := c.tellStatus(e.Name, q.status); err != nil && !errors.Is(err, store.ErrNoRight) {
+				return err
+			}
+		}
+		if q.myRights && !e.NoSelect && !e.NonExistent {
+			if err := c.tellMyRights(e.Name); err != nil {
 				return err
 			}
 		}

@@ -3,6 +3,7 @@ package imapserver
 import (
 	"strings"
 
+	"mailsrv/pkg/store"
 	"mailsrv/pkg/wire/imapwire"
 )
 
@@ -107,11 +108,11 @@ func (c *session) setSubscribed(cmd *imapwire.Command, on bool) error {
 	return c.store.Account.Subscribe(c.ctx, name, on)
 }
 
-// namespace is NAMESPACE (RFC 2342): the user's own mailboxes and no others.
+// namespace is NAMESPACE (RFC 2342).
 func (c *session) namespace(cmd *imapwire.Command) error {
 	if err := cmd.Args.End(); err != nil {
 		return bad(err)
 	}
-	c.conn.WriteString(`* NAMESPACE (("" "/")) NIL NIL` + "\r\n")
+	c.conn.WriteString(`* NAMESPACE (("" "/")) (("` + store.OtherUsers + `" "/")) (("` + store.SharedTree + `" "/"))` + "\r\n")
 	return nil
 }

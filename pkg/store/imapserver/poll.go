@@ -18,6 +18,9 @@ func (c *session) poll(expunge bool) error {
 	if errors.Is(err, store.ErrNoMailbox) {
 		return &fatalError{text: "selected mailbox was deleted", err: err} // RFC 2180 §3.3
 	}
+	if errors.Is(err, store.ErrNoRight) {
+		return &fatalError{text: "selected mailbox may not be read any more", err: err}
+	}
 	if err != nil {
 		c.log.Warn("changes not read", "mailbox", v.box.Name(), "err", err)
 		return nil

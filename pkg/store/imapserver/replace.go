@@ -27,7 +27,10 @@ func (c *session) replaceBy(cmd *imapwire.Command, by numbering) error {
 		return no("NONEXISTENT", "REPLACE takes the number of one message")
 	}
 	uid := c.box.uids[spans[0].from]
-	a := c.newIncoming(cmd)
+	a, err := c.newIncoming(cmd, box)
+	if err != nil {
+		return err
+	}
 	defer a.close()
 	in, err := a.message()
 	if err != nil {

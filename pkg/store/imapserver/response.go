@@ -76,6 +76,8 @@ func (c *session) responseOf(err error) *response {
 	switch {
 	case errors.Is(err, store.ErrNoMailbox):
 		return refused("NONEXISTENT", "no such mailbox")
+	case errors.Is(err, store.ErrNoRight):
+		return refused("NOPERM", "access denied")
 	case errors.Is(err, store.ErrMailboxExists):
 		return refused("ALREADYEXISTS", "mailbox already exists")
 	case errors.Is(err, store.ErrBadName):

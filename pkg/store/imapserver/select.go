@@ -1,6 +1,7 @@
 package imapserver
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -38,6 +39,9 @@ func (c *session) choose(cmd *imapwire.Command, readOnly bool) error {
 	if err != nil {
 		return fmt.Errorf("reading mailbox %q: %w", name, err)
 	}
+	if v.rights, err = store.RightsOn(c.ctx, box); err != nil {
+		return fmt.Errorf("reading mailbox %q: %w", name, err)
+	}
 	c.box = v
 	c.tellMailbox(uidValidity)
 	if r := params.resync; r != nil && r.uidValidity == uidValidity {
@@ -47,7 +51,8 @@ func (c *session) choose(cmd *imapwire.Command, readOnly bool) error {
 		}
 	}
 	c.code = append(c.code, "READ-WRITE"...)
-	if readOnly {
+	// RFC 4314 §5.2: \Seen is each user's own, and does not count.
+	if readOnly || v.rights&(store.RightInsert|store.RightExpunge|store.RightWrite|store.RightFlagGone) == 0 {
 		c.code = append(c.code[:0], "READ-ONLY"...)
 	}
 	return nil
@@ -105,8 +110,10 @@ func (c *session) tellMailbox(uidValidity uint32) {
 	}
 	out = append(out, "* OK [PERMANENTFLAGS ("...)
 	if !v.readOnly {
-		out = v.flags.appendNames(out)
-		out = append(out, ` \*`...)
+		out = v.rights.Allowed(store.Flags{System: allFlags, Keywords: v.flags.keywords}).AppendTo(out)
+		if v.rights.Has(store.RightWrite) {
+			out = append(out, ` \*`...)
+		}
 	}
 	out = append(out, ")] flags kept\r\n* OK [UIDVALIDITY "...)
 	out = strconv.AppendUint(out, uint64(uidValidity), 10)
@@ -138,7 +145,8 @@ func (c *session) close(cmd *imapwire.Command) error {
 	}
 	v := c.box
 	if !v.readOnly && v.len() > 0 {
-		if _, err := v.box.Expunge(c.ctx, v.uidSet([]span{{0, v.len()}})); err != nil {
+		// Without the right to expunge nothing is, and that is no failure (RFC 4314 §4).
+		if _, err := v.box.Expunge(c.ctx, v.uidSet([]span{{0, v.len()}})); err != nil && !errors.Is(err, store.ErrNoRight) {
 			return fmt.Errorf("expunging: %w", err)
 		}
 	}

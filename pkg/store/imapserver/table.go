@@ -43,5 +43,10 @@ var commands = [...]command{
 	{"COMPRESS", false, updateAll, (*session).compress},
 	{"GETQUOTA", false, updateAll, (*session).getQuota},
 	{"GETQUOTAROOT", false, updateAll, (*session).getQuotaRoot},
+	{"MYRIGHTS", false, updateAll, (*session).myRights},
+	{"GETACL", false, updateAll, (*session).getACL},
+	{"SETACL", false, updateAll, (*session).setACL},
+	{"DELETEACL", false, updateAll, (*session).deleteACL},
+	{"LISTRIGHTS", false, updateAll, (*session).listRights},
 	{"LOGOUT", false, updateNone, (*session).logout},
 }

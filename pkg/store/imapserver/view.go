@@ -14,9 +14,11 @@ import (
 type view struct {
 	box      store.Mailbox
 	readOnly bool
-	uids     []store.UID
-	marks    []mark
-	flags    flagTable
+	// rights were the user's when the mailbox was selected.
+	rights store.Rights
+	uids   []store.UID
+	marks  []mark
+	flags  flagTable
 	// uidNext: messages below it are in uids, or gone.
 	uidNext store.UID
 	// modSeq: the changes up to it have been told to the client.

@@ -70,6 +70,9 @@ func (g *group) newAccount(name string) (id int64, err error) {
 	if id, _, err = g.Exec("INSERT INTO account (name) VALUES (?)", name); err != nil {
 		return 0, err
 	}
+	if store.IsSharedAccount(name) {
+		return id, nil
+	}
 	for _, m := range append([]store.MailboxEntry{{Name: "INBOX"}}, g.s.o.Mailboxes...) {
 		if _, err := g.insertMailbox(id, m.Name, m.SpecialUse, false); err != nil {
 			return 0, err

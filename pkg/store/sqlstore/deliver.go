@@ -172,7 +172,11 @@ func (m *mailbox) AppendAll(ctx context.Context, messages []store.Incoming, q st
 	err = m.s.bring(ctx, messages, func(bodies []*body) error {
 		return m.s.write(ctx, func(g *group) error {
 			c, err := g.mailbox(m.id)
-			if err == nil {
+			switch {
+			case err != nil:
+			case m.reader != nil:
+				uids, err = g.appendAs(c, m.reader.account, messages, bodies, q)
+			default:
 				uids, err = g.appendAll(c, messages, bodies, q)
 			}
 			return err

@@ -59,6 +59,9 @@ type run struct {
 
 // StoreFlags implements store.Mailbox. What changes nothing writes nothing.
 func (m *mailbox) StoreFlags(ctx context.Context, uids store.UIDSet, fc store.FlagChange, unchangedSince store.ModSeq) (r store.StoreResult, err error) {
+	if m.reader != nil {
+		return m.storeAs(ctx, uids, fc, unchangedSince)
+	}
 	err = m.s.writeListed(ctx, m.id, func(g *group, c *change) error {
 		r = store.StoreResult{}
 		var dirty []store.FlagState

@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"math"
 	"slices"
 
 	"mailsrv/pkg/sqlite"
@@ -13,6 +14,8 @@ type mailbox struct {
 	id      int64
 	account int64
 	name    string
+	// reader is who uses it without owning it; nil: the owner does.
+	reader *readerMarks
 }
 
 var _ store.Mailbox = (*mailbox)(nil)
@@ -32,6 +35,10 @@ func (m *mailbox) Status(ctx context.Context) (store.Status, error) {
 	st := store.Status{
 		UIDValidity: r.uidValidity, UIDNext: r.uidNext, HighestModSeq: r.modSeq,
 		Messages: uint32(r.messages), Unseen: uint32(r.unseen), Deleted: uint32(r.deleted), Size: r.bytes,
+	}
+	if m.reader != nil {
+		st.Unseen, err = m.reader.unseen(ctx, m)
+		return st, err
 	}
 	if r.recent < r.uidNext {
 		err = m.s.db.Read(ctx, func(tx *sqlite.Tx) error {
@@ -59,8 +66,16 @@ func (m *mailbox) Changes(ctx context.Context, since store.ModSeq) (c store.Chan
 				c.Messages = append(c.Messages, store.FlagState{UID: l.uids[i], ModSeq: seq, Flags: l.sets.get(l.items[i].flags)})
 			}
 		}
-	}); err != nil || r.gone <= since {
+	}); err != nil {
 		return c, err
+	}
+	if m.reader != nil {
+		if err := m.reader.changes(ctx, m, since, &c); err != nil {
+			return c, err
+		}
+	}
+	if r.gone <= since {
+		return c, nil
 	}
 	err = m.s.db.Read(ctx, func(tx *sqlite.Tx) error {
 		return tx.Query("SELECT uid FROM expunged WHERE mailbox=? AND modseq>? AND modseq<=?", []any{m.id, int64(since), int64(r.modSeq)},
@@ -78,6 +93,9 @@ func (m *mailbox) Changes(ctx context.Context, since store.ModSeq) (c store.Chan
 // ClaimRecent implements store.Mailbox.
 func (m *mailbox) ClaimRecent(ctx context.Context, claim bool) (first store.UID, err error) {
 	r, err := m.s.row(ctx, m.id)
+	if m.reader != nil {
+		return math.MaxUint32, err
+	}
 	if err != nil || !claim || r.recent >= r.uidNext {
 		return r.recent, err
 	}

@@ -75,6 +75,11 @@ func (p *page) next(ctx context.Context) (more bool, err error) {
 	if err := p.m.s.view(ctx, p.m.id, p.list); err != nil {
 		return false, err
 	}
+	if p.m.reader != nil {
+		if err := p.m.reader.applyTo(ctx, p.m, p.messages); err != nil {
+			return false, err
+		}
+	}
 	if p.fields&^store.FieldMeta == 0 || len(p.messages) == 0 {
 		return len(p.uids) > 0, nil
 	}

@@ -1,7 +1,7 @@
 package sqlstore
 
 // schema is all migrations, in order; a step is never edited, only followed.
-func schema() []string { return []string{first, counters, packed, removedAt, inPacks} }
+func schema() []string { return []string{first, counters, packed, removedAt, inPacks, sharing} }
 
 const first = `
 CREATE TABLE account (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
@@ -144,3 +144,19 @@ const inPacks = `
 ALTER TABLE body ADD COLUMN pack INTEGER;
 ALTER TABLE body ADD COLUMN place INTEGER; -- from which byte on
 CREATE UNIQUE INDEX body_place ON body (pack, place) WHERE pack IS NOT NULL`
+
+// sharing is what is kept for those who do not own a mailbox. Own mailboxes
+// that bear the name of a namespace make room for it.
+const sharing = `
+CREATE TABLE acl (mailbox INTEGER NOT NULL, identifier TEXT NOT NULL, rights TEXT NOT NULL, PRIMARY KEY (mailbox, identifier)) WITHOUT ROWID;
+CREATE INDEX acl_identifier ON acl (identifier);
+CREATE TABLE seen (
+	mailbox INTEGER NOT NULL,
+	account INTEGER NOT NULL, -- whose \Seen it is, not the owner's
+	uid     INTEGER NOT NULL,
+	modseq  INTEGER NOT NULL,
+	seen    INTEGER NOT NULL,
+	PRIMARY KEY (mailbox, account, uid)
+) WITHOUT ROWID;
+CREATE INDEX seen_modseq ON seen (mailbox, account, modseq);
+UPDATE OR IGNORE mailbox SET name='My '||name WHERE name='Shared' OR name GLOB 'Shared/*' OR name='Other Users' OR name GLOB 'Other Users/*'`

@@ -92,6 +92,9 @@ const removeQuery = `INSERT INTO removed (at, account, name, uidvalidity, uid, f
 func (g *group) erase(c *change, victims []victim, runs []run) error {
 	c.row.modSeq++
 	c.row.gone = c.row.modSeq
+	if err := g.unmark(c.box.id, runs); err != nil {
+		return err
+	}
 	for _, r := range runs {
 		if _, _, err := g.Exec("INSERT INTO expunged (mailbox, modseq, uid) SELECT mailbox, ?, uid FROM message WHERE mailbox=? AND uid BETWEEN ? AND ?",
 			int64(c.row.modSeq), c.box.id, int64(r.first), int64(r.last)); err != nil {

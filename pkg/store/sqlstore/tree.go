@@ -39,7 +39,10 @@ func (g *group) create(account int64, name, use string) (int64, error) {
 		if found, err := g.Get("SELECT id FROM mailbox WHERE account=? AND name=?", []any{account, name[:i]}, &id); err != nil {
 			return 0, err
 		} else if !found {
-			if _, err := g.insertMailbox(account, name[:i], "", false); err != nil {
+			if id, err = g.insertMailbox(account, name[:i], "", false); err != nil {
+				return 0, err
+			}
+			if err := g.inherit(account, name[:i], id); err != nil {
 				return 0, err
 			}
 		}
@@ -52,10 +55,11 @@ func (g *group) create(account int64, name, use string) (int64, error) {
 	if sqlite.IsUnique(err) {
 		err = store.ErrMailboxExists
 	}
-	if err == nil {
-		g.names[place{account, name}] = id
+	if err != nil {
+		return 0, err
 	}
-	return id, err
+	g.names[place{account, name}] = id
+	return id, g.inherit(account, name, id)
 }
 
 // insertMailbox makes a mailbox with a UIDVALIDITY that was never used before.
@@ -129,7 +133,8 @@ func (g *group) eraseMailbox(id int64, noSelect bool) error {
 		return err
 	}
 	for _, q := range [...]string{"DELETE FROM message WHERE mailbox=?", "DELETE FROM expunged WHERE mailbox=?",
-		"DELETE FROM delivered WHERE mailbox=?", "DELETE FROM mailbox WHERE id=?"} {
+		"DELETE FROM delivered WHERE mailbox=?",
+		"DELETE FROM acl WHERE mailbox=?", "DELETE FROM seen WHERE mailbox=?", "DELETE FROM mailbox WHERE id=?"} {
 		if _, _, err := g.Exec(q, id); err != nil {
 			return err
 		}

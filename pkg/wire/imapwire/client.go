@@ -73,9 +73,9 @@ func (r Response) IsStatus() bool {
 func (r Response) Capabilities() []string {
 	switch {
 	case r.Name == "CAPABILITY":
-		return strings.Fields(strings.ToUpper(r.Text))
+		return capabilityWords(r.Text)
 	case r.Code == "CAPABILITY":
-		return strings.Fields(strings.ToUpper(r.CodeArgs))
+		return capabilityWords(r.CodeArgs)
 	}
 	return nil
 }
@@ -123,4 +123,17 @@ func AppendAuthenticate(dst []byte, tag, mechanism string, initial []byte) []byt
 // AppendBase64Line appends a challenge or response of AUTHENTICATE with its CRLF.
 func AppendBase64Line(dst, b []byte) []byte {
 	return append(base64.StdEncoding.AppendEncode(dst, b), "\r\n"...)
+}
+
+// capabilityWords are the words in upper case, but the rights of RIGHTS=, which
+// are letters of lower case (RFC 4314 §7).
+func capabilityWords(text string) []string {
+	words := strings.Fields(text)
+	for i, w := range words {
+		name, value, _ := strings.Cut(w, "=")
+		if words[i] = strings.ToUpper(w); strings.EqualFold(name, "RIGHTS") {
+			words[i] = "RIGHTS=" + value
+		}
+	}
+	return words
 }
