@@ -11,7 +11,10 @@ import (
 // ACL (RFC 4314). Rights are the store's: here are its commands' words.
 
 // aclArguments reads the name of a mailbox and n strings.
-func aclArguments(cmd *imapwire.Command, n int) (name string, rest []string, err error) {
+func (c *session) aclArguments(cmd *imapwire.Command, n int) (name string, rest []string, err error) {
+	if c.store.Sharing == nil {
+		return "", nil, &response{status: "BAD", text: "unknown command"}
+	}
 	l := cmd.Args
 	l.Space()
 	name = l.Mailbox()
@@ -27,7 +30,7 @@ func aclArguments(cmd *imapwire.Command, n int) (name string, rest []string, err
 
 // getACL is GETACL (RFC 4314 §3.3).
 func (c *session) getACL(cmd *imapwire.Command) error {
-	name, _, err := aclArguments(cmd, 0)
+	name, _, err := c.aclArguments(cmd, 0)
 	if err != nil {
 		return err
 	}
@@ -46,7 +49,7 @@ func (c *session) getACL(cmd *imapwire.Command) error {
 
 // setACL is SETACL (RFC 4314 §3.1).
 func (c *session) setACL(cmd *imapwire.Command) error {
-	name, args, err := aclArguments(cmd, 2)
+	name, args, err := c.aclArguments(cmd, 2)
 	if err != nil {
 		return err
 	}
@@ -67,7 +70,7 @@ func (c *session) setACL(cmd *imapwire.Command) error {
 
 // deleteACL is DELETEACL (RFC 4314 §3.2).
 func (c *session) deleteACL(cmd *imapwire.Command) error {
-	name, args, err := aclArguments(cmd, 1)
+	name, args, err := c.aclArguments(cmd, 1)
 	if err != nil {
 		return err
 	}
@@ -81,7 +84,7 @@ func (c *session) deleteACL(cmd *imapwire.Command) error {
 // listRights is LISTRIGHTS (RFC 4314 §3.4). No two rights are tied together;
 // those of RFC 2086 come last.
 func (c *session) listRights(cmd *imapwire.Command) error {
-	name, args, err := aclArguments(cmd, 1)
+	name, args, err := c.aclArguments(cmd, 1)
 	if err != nil {
 		return err
 	}
@@ -104,7 +107,7 @@ func (c *session) listRights(cmd *imapwire.Command) error {
 
 // myRights is MYRIGHTS (RFC 4314 §3.5).
 func (c *session) myRights(cmd *imapwire.Command) error {
-	name, _, err := aclArguments(cmd, 0)
+	name, _, err := c.aclArguments(cmd, 0)
 	if err != nil {
 		return err
 	}

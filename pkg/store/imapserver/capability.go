@@ -11,6 +11,11 @@ import (
 // capabilities is the one list of what this server can do. A word belongs here
 // only if all that its RFC demands of a server works.
 func capabilities(o Options) string {
+	sharing := ""
+	if _, shares := o.Store.(store.Sharer); shares {
+		sharing = " ACL RIGHTS=" + store.NewRights + // RFC 4314
+			" LIST-MYRIGHTS" // RFC 8440
+	}
 	return "IMAP4rev1 IMAP4rev2" + // RFC 3501, RFC 9051
 		" LITERAL+" + // RFC 7888; it says more than the LITERAL- of IMAP4rev2
 		" SASL-IR" + // RFC 4959; the front's doing
@@ -19,7 +24,6 @@ func capabilities(o Options) string {
 		" IDLE" + // RFC 2177
 		" NAMESPACE" + // RFC 2342
 		" CHILDREN" + // RFC 3348
-		" ACL RIGHTS=" + store.NewRights + // RFC 4314
 		" UIDPLUS" + // RFC 4315
 		" UNSELECT" + // RFC 3691
 		" MOVE" + // RFC 6851
@@ -44,9 +48,9 @@ func capabilities(o Options) string {
 		" OBJECTID" + // RFC 8474
 		" LIST-EXTENDED" + // RFC 5258
 		" LIST-STATUS" + // RFC 5819
-		" LIST-MYRIGHTS" + // RFC 8440
 		" SPECIAL-USE CREATE-SPECIAL-USE" + // RFC 6154
 		" STATUS=SIZE" + // RFC 8438
+		sharing +
 		fmt.Sprintf(" APPENDLIMIT=%d", o.MaxMessage) // RFC 7889
 }
 

@@ -86,10 +86,9 @@ func (s *Server) Attach(ctx context.Context, h *mmp.Handover) error {
 	if err != nil {
 		return refusal(err)
 	}
-	if granted.Sharing == nil {
-		return refusal(errors.New("the store shares no mailboxes")) // and the capabilities say that it does
+	if granted.Sharing != nil {
+		granted.Sharing.Admin = slices.Contains(s.o.SharedAdmins, granted.User.Account())
 	}
-	granted.Sharing.Admin = slices.Contains(s.o.SharedAdmins, granted.User.Account())
 	conn := wire.NewConn(h.Conn, readBuffer, h.ReadAhead)
 	conn.SetTimeouts(s.o.IdleTimeout, s.o.WriteTimeout)
 	defer conn.InterruptOn(ctx)()

@@ -45,7 +45,7 @@ func (c *session) list(cmd *imapwire.Command) error {
 		}
 		l.Space()
 		q.extended = true
-		q.readReturn(l)
+		c.readReturn(&q, l)
 	}
 	if q.recursive && !q.onlySubscribed {
 		l.Fail("RECURSIVEMATCH needs SUBSCRIBED")
@@ -98,14 +98,16 @@ func (q *listRequest) readPatterns(l *imapwire.Lexer, reference string) {
 	l.List(add)
 }
 
-func (q *listRequest) readReturn(l *imapwire.Lexer) {
+func (c *session) readReturn(q *listRequest, l *imapwire.Lexer) {
 	l.List(func() {
 		switch option := l.Keyword(); option {
 		case "SUBSCRIBED":
 			q.tellSubscribed = true
 		case "CHILDREN", "SPECIAL-USE":
 		case "MYRIGHTS": // RFC 8440
-			q.myRights = true
+			if q.myRights = true; c.store.Sharing == nil {
+				l.Fail("unknown LIST return option")
+			}
 		case "STATUS":
 			l.Space()
 			q.status = readStatusItems(l)

@@ -113,6 +113,10 @@ func (c *session) namespace(cmd *imapwire.Command) error {
 	if err := cmd.Args.End(); err != nil {
 		return bad(err)
 	}
+	if c.store.Sharing == nil {
+		c.conn.WriteString(`* NAMESPACE (("" "/")) NIL NIL` + "\r\n")
+		return nil
+	}
 	c.conn.WriteString(`* NAMESPACE (("" "/")) (("` + store.OtherUsers + `" "/")) (("` + store.SharedTree + `" "/"))` + "\r\n")
 	return nil
 }
