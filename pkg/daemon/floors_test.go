@@ -17,7 +17,7 @@ func roots() map[string]int {
 
 func isGround(path string) bool {
 	root, _, _ := strings.Cut(path, "/")
-	return slices.Contains([]string{"mail", "mime", "wire", "sqlite", "blob", "listen", "password", "ldif", "thread", "schema"}, root)
+	return slices.Contains([]string{"mail", "mime", "wire", "sqlite", "blob", "listen", "password", "ldif", "thread", "trigram", "schema"}, root)
 }
 
 // TestFloors holds the rules by which packages import each other: imports only

@@ -61,6 +61,8 @@ type Options struct {
 	// database is opened: a commit that overwrites waits for less than one that
 	// makes the file longer.
 	Reserve int
+	// CacheKiB is the page cache of each connection in KiB; 0: 32 MiB.
+	CacheKiB int
 	// Log gets what the database has to say; nil: nothing.
 	Log *slog.Logger
 }
@@ -114,7 +116,7 @@ func (db *DB) open(ctx context.Context) error {
 		return err
 	}
 	var err error
-	if db.pool, err = sql.Open("sqlite", dsn(db.path, "immediate")); err != nil {
+	if db.pool, err = sql.Open("sqlite", dsn(db.path, "immediate", o.cache()...)); err != nil {
 		return err
 	}
 	db.pool.SetMaxOpenConns(1)
@@ -132,7 +134,7 @@ func (db *DB) open(ctx context.Context) error {
 	if n <= 0 {
 		n = max(2, runtime.GOMAXPROCS(0))
 	}
-	if db.readers, err = sql.Open("sqlite", dsn(db.path, "deferred", "query_only(1)")); err != nil {
+	if db.readers, err = sql.Open("sqlite", dsn(db.path, "deferred", append(o.cache(), "query_only(1)")...)); err != nil {
 		return err
 	}
 	db.readers.SetMaxOpenConns(n + 1) // and the checkpointer's
@@ -210,6 +212,14 @@ func dsn(path, lock string, pragmas ...string) string {
 		v.Add("_pragma", p)
 	}
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + v.Encode()
+}
+
+// cache is a pragma that comes after that of dsn.
+func (o *Options) cache() []string {
+	if o.CacheKiB <= 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("cache_size(-%d)", o.CacheKiB)}
 }
 
 // checkPragmas reads pragmas back: the driver ignores what it cannot set.

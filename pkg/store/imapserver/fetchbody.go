@@ -64,13 +64,6 @@ var _ store.MessageBody = text{}
 // Close implements store.MessageBody.
 func (text) Close() error { return nil }
 
-func cloneMessage(m *store.Message) store.Message {
-	k := *m
-	k.Envelope, k.Body, k.BodyStructure = slices.Clone(m.Envelope), slices.Clone(m.Body), slices.Clone(m.BodyStructure)
-	k.Header, k.Parts, k.Text = slices.Clone(m.Header), slices.Clone(m.Parts), slices.Clone(m.Text)
-	return k
-}
-
 // fetchBody writes the FETCH response of one message. Nothing is written for
 // one that is gone: store.ErrNoMessage.
 func (c *session) fetchBody(i int, q *fetchRequest, m *store.Message) error {

@@ -2,6 +2,8 @@ package imapserver
 
 import (
 	"fmt"
+	"io"
+	"slices"
 	"strings"
 
 	"mailsrv/pkg/mime"
@@ -9,14 +11,13 @@ import (
 	"mailsrv/pkg/wire/imapwire"
 )
 
-// searchBatch is how many messages a search holds between two looks at the store.
-const searchBatch = 64
-
 // searchRequest is a SEARCH, with what to answer.
 type searchRequest struct {
 	searchReturn
 	// conditions must all be met; they are in ascending order of cost.
 	conditions []condition
+	// lookups are what the store's index may know of them.
+	lookups []*lookup
 }
 
 // search is SEARCH (RFC 3501 §6.4.4), uidSearch UID SEARCH.
@@ -86,7 +87,7 @@ func (q *searchRequest) readKeys(p *searchParser, charset, word string) error {
 		return no("BADCHARSET (US-ASCII UTF-8)", "charset is not known")
 	}
 	q.conditions = p.all(word, 0)
-	q.modSeq = p.modSeq
+	q.modSeq, q.lookups = p.modSeq, p.lookups
 	if p.refused != nil {
 		return p.refused
 	}
@@ -102,59 +103,77 @@ type candidate struct {
 	v    *view
 	i    int
 	m    *store.Message
-	body store.MessageBody
+	body io.ReaderAt
 	// parts is nil if the message's table cannot be read.
 	parts *mime.Parts
-	text  *textFinder
+	text  *store.SearchText
 }
 
 // find returns the indexes of the messages that meet all conditions. It looks
-// at flags first, at what the store keeps rendered for those left over, and at
-// bodies last.
+// at flags first, then into the store's index, at what the store keeps rendered
+// for those left over, and at bodies last.
 func (c *session) find(q *searchRequest) ([]int, error) {
-	var fields store.Fields
-	last := costView
-	for _, cond := range q.conditions {
-		fields |= cond.fields
-		last = max(last, cond.cost)
+	left, found := c.sift(q.conditions, nil)
+	if len(left) > fewLeft && len(q.lookups) > 0 && c.lookUpAll(q.lookups) {
+		left, found = c.sift(q.conditions, append(left, found...))
 	}
-	who := &candidate{v: c.box, text: &textFinder{}}
-	var left []int
-	for i := range c.box.len() {
-		who.i = i
-		ok, err := meetsAll(q.conditions, costView, who)
-		if err != nil {
+	for _, what := range [...]cost{costStored, costBody} {
+		var err error
+		if left, err = c.runStored(q.conditions, left, what); err != nil {
 			return nil, err
 		}
-		if ok {
-			left = append(left, i)
-		}
 	}
-	if last == costView {
-		return left, nil
-	}
-	var found []int
-	for len(left) > 0 {
-		batch := left
-		if last == costBody {
-			batch = left[:min(len(left), searchBatch)]
-		}
-		left = left[len(batch):]
-		some, err := c.runStored(q, batch, fields, last)
-		if err != nil {
-			return nil, err
-		}
-		found = append(found, some...)
-	}
+	found = append(found, left...)
+	slices.Sort(found)
 	return found, nil
 }
 
-// runStored puts the dearer conditions to the messages at indexes.
-func (c *session) runStored(q *searchRequest, indexes []int, fields store.Fields, last cost) ([]int, error) {
+// fewLeft is how many messages are read without a look into the index.
+const fewLeft = 8
+
+// sift tells the messages that are to be read from those that are found without;
+// among is where to look, and nil all of the view.
+func (c *session) sift(conditions []condition, among []int) (left, found []int) {
+	put := func(i int) {
+		switch quickAll(conditions, c.box, i) {
+		case mayBe:
+			left = append(left, i)
+		case is:
+			found = append(found, i)
+		}
+	}
+	if among == nil {
+		for i := range c.box.len() {
+			put(i)
+		}
+		return left, found
+	}
+	slices.Sort(among)
+	for _, i := range among {
+		put(i)
+	}
+	return left, found
+}
+
+// runStored returns which of the messages at indexes meet those of the
+// conditions that have that cost.
+func (c *session) runStored(conditions []condition, indexes []int, what cost) ([]int, error) {
+	var fields store.Fields
+	some := false
+	for _, cond := range conditions {
+		if cond.cost == what {
+			fields, some = fields|cond.fields, true
+		}
+	}
+	if !some || len(indexes) == 0 {
+		return indexes, nil
+	}
+	if what == costBody {
+		fields |= store.FieldText
+	}
 	v := c.box
-	who := &candidate{v: v, text: &textFinder{}}
+	who := &candidate{v: v, text: &store.SearchText{}}
 	var found []int
-	var kept []store.Message
 	rest := indexes
 	for m, err := range v.box.Messages(c.ctx, uidsAt(v, indexes), fields) {
 		if err != nil {
@@ -167,32 +186,19 @@ func (c *session) runStored(q *searchRequest, indexes []int, fields store.Fields
 			continue
 		}
 		who.i, who.m = rest[0], m
-		ok, err := meetsAll(q.conditions, costStored, who)
+		test := meetsAll
+		if what == costBody {
+			test = c.meetsBody
+		}
+		ok, err := test(conditions, what, who)
 		if err != nil {
 			return nil, err
 		}
 		if ok {
 			found = append(found, who.i)
-			if last == costBody {
-				kept = append(kept, cloneMessage(m))
-			}
 		}
 	}
-	if last == costStored {
-		return found, nil
-	}
-	matched := found[:0]
-	for n, i := range found {
-		who.i, who.m = i, &kept[n]
-		ok, err := c.meetsBody(q, who)
-		if err != nil {
-			return nil, err
-		}
-		if ok {
-			matched = append(matched, i)
-		}
-	}
-	return matched, nil
+	return found, nil
 }
 
 // uidsAt is the UIDs of the messages at ascending indexes.

@@ -26,23 +26,47 @@ const (
 	costBody               // the message itself
 )
 
+// verdict is what is known of a message and a condition before the message is read.
+type verdict int8
+
+const (
+	isNot verdict = iota - 1
+	mayBe
+	is
+)
+
+func verdictOf(ok bool) verdict {
+	if ok {
+		return is
+	}
+	return isNot
+}
+
 // condition is a search key.
 type condition struct {
 	cost   cost
 	fields store.Fields
-	test   func(*candidate) (bool, error)
+	// quick decides by the view and the store's index alone, if it can.
+	quick func(v *view, i int) verdict
+	test  func(*candidate) (bool, error)
 }
 
 func viewCondition(test func(v *view, i int) bool) condition {
-	return condition{test: func(who *candidate) (bool, error) { return test(who.v, who.i), nil }}
+	return condition{
+		quick: func(v *view, i int) verdict { return verdictOf(test(v, i)) },
+		test:  func(who *candidate) (bool, error) { return test(who.v, who.i), nil },
+	}
 }
 
 func storedCondition(fields store.Fields, test func(m *store.Message) bool) condition {
-	return condition{cost: costStored, fields: fields, test: func(who *candidate) (bool, error) { return test(who.m), nil }}
+	return condition{cost: costStored, fields: fields,
+		quick: func(*view, int) verdict { return mayBe },
+		test:  func(who *candidate) (bool, error) { return test(who.m), nil }}
 }
 
 func negate(c condition) condition {
-	test := c.test
+	quick, test := c.quick, c.test
+	c.quick = func(v *view, i int) verdict { return -quick(v, i) }
 	c.test = func(who *candidate) (bool, error) {
 		ok, err := test(who)
 		return !ok, err
@@ -54,12 +78,31 @@ func either(a, b condition) condition {
 	if b.cost < a.cost {
 		a, b = b, a
 	}
-	return condition{cost: b.cost, fields: a.fields | b.fields, test: func(who *candidate) (bool, error) {
-		if ok, err := a.test(who); ok || err != nil {
-			return ok, err
+	return condition{cost: b.cost, fields: a.fields | b.fields,
+		quick: func(v *view, i int) verdict {
+			known := a.quick(v, i)
+			if known != is {
+				known = max(known, b.quick(v, i))
+			}
+			return known
+		},
+		test: func(who *candidate) (bool, error) {
+			if ok, err := a.test(who); ok || err != nil {
+				return ok, err
+			}
+			return b.test(who)
+		}}
+}
+
+// quickAll is the verdict on all of some conditions.
+func quickAll(all []condition, v *view, i int) verdict {
+	known := is
+	for n := range all {
+		if known = min(known, all[n].quick(v, i)); known == isNot {
+			break
 		}
-		return b.test(who)
-	}}
+	}
+	return known
 }
 
 // together joins conditions, which are in ascending order of cost.
@@ -69,6 +112,7 @@ func together(all []condition) condition {
 		joint.cost = max(joint.cost, c.cost)
 		joint.fields |= c.fields
 	}
+	joint.quick = func(v *view, i int) verdict { return quickAll(all, v, i) }
 	joint.test = func(who *candidate) (bool, error) {
 		for _, c := range all {
 			if ok, err := c.test(who); !ok || err != nil {
@@ -87,6 +131,8 @@ type searchParser struct {
 	keys int
 	// modSeq: a key was MODSEQ.
 	modSeq bool
+	// lookups are the texts that are looked for.
+	lookups []*lookup
 	// uidOnly: numbers are refused, and refused says so.
 	uidOnly bool
 	refused error
@@ -300,14 +346,15 @@ func (p *searchParser) textKey(word string) condition {
 	if !utf8.ValidString(text) {
 		p.l.Fail("search text is not UTF-8")
 	}
-	needle := appendFold(nil, []byte(text))
+	needle := store.AppendFold(nil, []byte(text))
+	found := p.lookUp(word, field, needle)
 	switch word {
 	case "BODY":
-		return condition{cost: costBody, fields: store.FieldParts, test: func(who *candidate) (bool, error) { return who.bodyHas(needle, false) }}
+		return condition{cost: costBody, fields: store.FieldParts, quick: found.quick, test: func(who *candidate) (bool, error) { return who.bodyHas(needle, false) }}
 	case "TEXT":
-		return condition{cost: costBody, fields: store.FieldParts, test: func(who *candidate) (bool, error) { return who.bodyHas(needle, true) }}
+		return condition{cost: costBody, fields: store.FieldParts, quick: found.quick, test: func(who *candidate) (bool, error) { return who.bodyHas(needle, true) }}
 	}
-	return condition{cost: costStored, fields: store.FieldHeader, test: func(who *candidate) (bool, error) {
-		return who.text.inField(who.m.Header, field, needle), nil
+	return condition{cost: costStored, fields: store.FieldHeader, quick: found.quick, test: func(who *candidate) (bool, error) {
+		return inField(who.text, who.m.Header, field, needle), nil
 	}}
 }

@@ -185,6 +185,9 @@ func RestoreWhole(ctx context.Context, from, dir string) error {
 	fresh := filepath.Join(dir, "store.db.new")
 	err = copyFile(filepath.Join(from, "store.db"), fresh)
 	if err == nil {
+		err = removeSearch(dir) // of the store that was there before
+	}
+	if err == nil {
 		err = errors.Join(os.Rename(fresh, filepath.Join(dir, "store.db")), syncFolder(dir))
 	}
 	if err != nil {

@@ -264,12 +264,14 @@ func (g *group) settled(committed bool) {
 		return
 	}
 	g.s.o.at("committed")
+	g.s.search.commits.Add(1)
 	for _, c := range g.order {
 		if c.dead || c.reload {
 			g.s.boxes.drop(c.box)
 		} else {
 			g.s.boxes.size.Add(c.box.publish(c.row, c.ops))
 		}
+		g.s.search.noteChange(c)
 		if c.dead || len(c.ops) > 0 {
 			g.s.wake(c.box.id)
 		}

@@ -18,7 +18,10 @@ type mailbox struct {
 	reader *readerMarks
 }
 
-var _ store.Mailbox = (*mailbox)(nil)
+var (
+	_ store.Mailbox  = (*mailbox)(nil)
+	_ store.Searcher = (*mailbox)(nil)
+)
 
 // ID implements store.Mailbox.
 func (m *mailbox) ID() int64 { return m.id }

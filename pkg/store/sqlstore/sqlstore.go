@@ -83,6 +83,8 @@ type Store struct {
 	backups int
 	doomed  []stored
 
+	search *searchIndex
+
 	group  *group
 	boxes  boxes
 	pages  sync.Pool             // of *page
@@ -134,8 +136,12 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if s.packs, err = blob.OpenPacks(filepath.Join(o.Dir, "packs")); err != nil {
 		return nil, errors.Join(err, s.db.Close())
 	}
+	if s.search, err = openSearch(ctx, s); err != nil {
+		return nil, errors.Join(fmt.Errorf("opening store: %w", err), s.packs.Close(), s.db.Close())
+	}
 	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	s.tidied.Go(func() { s.tidyLoop(ctx) })
+	s.tidied.Go(func() { s.search.loop(ctx) })
 	return s, nil
 }
 
@@ -143,7 +149,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 func (s *Store) Close() error {
 	s.stop()
 	s.tidied.Wait()
-	return errors.Join(s.db.Close(), s.packs.Close())
+	return errors.Join(s.search.close(), s.db.Close(), s.packs.Close())
 }
 
 // watch implements Mailbox.Watch.
