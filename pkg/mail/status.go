@@ -5,6 +5,12 @@ import (
 	"fmt"
 )
 
+// ErrOutage is in the chain of a transient error that is about something of
+// our own, which does not answer now: the directory, a store, the DNS. It says
+// nothing of the message or its recipient, and is over the moment that one is
+// back.
+var ErrOutage = errors.New("out of service")
+
 // Status is an SMTP reply: a 3-digit code (RFC 5321 §4.2), an enhanced code
 // (RFC 3463) and a text that is safe to show a stranger. Err is the private
 // cause, for the log alone.

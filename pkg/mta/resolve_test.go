@@ -136,8 +136,8 @@ func TestResolveTellsOutageFromNo(t *testing.T) {
 	p := office(t)
 	p.down = true
 	_, err := resolver(t, p).Begin(mta.Poster{}, slog.New(slog.DiscardHandler)).Resolve(t.Context(), mail.Recipient{Address: addr(t, "nobody@us.example")})
-	if st := mail.StatusOf(err); st.Code != 451 || st.Enhanced != [3]int{4, 4, 3} {
-		t.Errorf("%v, want 451 4.4.3", err)
+	if st := mail.StatusOf(err); st.Code != 451 || st.Enhanced != [3]int{4, 4, 3} || !errors.Is(err, mail.ErrOutage) {
+		t.Errorf("%v, want 451 4.4.3 and an outage", err)
 	}
 }
 

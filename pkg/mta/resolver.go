@@ -3,6 +3,7 @@ package mta
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"time"
@@ -140,7 +141,7 @@ func outage(err error) error {
 	if errors.Is(err, directory.ErrAmbiguous) {
 		return mail.TryLater(3, 5, "the directory has two answers, try again later", err)
 	}
-	return mail.TryLater(4, 3, "the directory does not answer, try again later", err)
+	return mail.TryLater(4, 3, "the directory does not answer, try again later", fmt.Errorf("%w: %w", mail.ErrOutage, err))
 }
 
 // statusOf is the inbound column of the status table (schema.md section 5).
@@ -167,6 +168,10 @@ func (r *Resolver) statusOf(s directory.Status) error {
 	}
 	return statusOf(s)
 }
+
+// ErrHost is in the chain of a failure that is the whole next hop's: it would
+// have met any other message too.
+var ErrHost = errors.New("the host takes no mail now")
 
 // ErrHold is in the chain of the error of a recipient whose entry says hold:
 // the message waits, however long, until the entry is active again.

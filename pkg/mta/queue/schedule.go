@@ -141,19 +141,33 @@ func (s *schedule) overdue() bool {
 	return true
 }
 
-// trouble notes how an attempt found the host: in trouble, it is left alone for
-// as long as backoff says; otherwise all is well again.
-func (s *schedule) trouble(d *destination, bad bool, now time.Time, backoff func(n int) time.Duration) {
+// condition is how an attempt found its host.
+type condition int
+
+const (
+	well     condition = iota
+	troubled           // the host itself does not take mail now
+	outage             // something of ours keeps us from it
+)
+
+// found notes how an attempt found the host: in trouble, it is left alone for
+// as long as wait says after so many failures in a row; otherwise all is well
+// again, and recovered tells whether it was not before.
+func (s *schedule) found(d *destination, how condition, now time.Time, wait func(failures int) time.Duration) (recovered bool) {
 	switch {
-	case !bad:
+	case how == well:
+		recovered = d.failures > 0
 		d.failures, d.pausedUntil = 0, time.Time{}
 		d.window = min(d.window+1/d.window, float64(s.each))
 	case !d.pausedUntil.After(now): // else another attempt of the same moment has noted it
-		d.failures++
+		if d.failures++; how == outage {
+			d.failures = 1 // it is not the host's
+		}
 		d.window = float64(min(startEach, s.each))
-		d.pausedUntil = now.Add(backoff(d.failures))
+		d.pausedUntil = now.Add(wait(d.failures))
 	}
 	s.fix(d)
+	return recovered
 }
 
 // forgive ends all pauses.

@@ -56,7 +56,12 @@ func (q *Queue) judge(e entryRow, r recipientRow, err error, now time.Time) verd
 	}
 	st := mail.StatusOf(err)
 	v.status = st.Reply()
-	v.next = now.Add(jitter(q.backoff(v.attempts)))
+	if isOutage(err) {
+		v.attempts = r.attempts // it never came to one
+		v.next = now.Add(jitter(q.soon(v.waited)))
+	} else {
+		v.next = now.Add(jitter(q.backoff(v.attempts)))
+	}
 	switch {
 	case st.Permanent():
 		v.state, v.action = Failed, "failed"
@@ -98,12 +103,60 @@ func jitter(d time.Duration) time.Duration {
 	return d - d/5 + rand.N(2*d/5)
 }
 
-// inTrouble reports whether an error is about the host and not the recipient
-// (RFC 3463 §3.5: network and routing status), so that others of the same
+// probeAfter is how long a destination waits after an outage of ours. The host
+// is not to blame and does not see us ask: as soon as we can, its mail goes on.
+const probeAfter = 4 * time.Second
+
+// probeEach spreads the destinations that an outage keeps waiting.
+const probeEach = 20 * time.Millisecond
+
+// soon is the wait of a recipient who was kept waiting by an outage of ours:
+// short, and in time as long as that after any other failure.
+func (q *Queue) soon(waited time.Duration) time.Duration {
+	return min(max(probeAfter, waited/500), q.o.Backoff[len(q.o.Backoff)-1])
+}
+
+// isOutage reports whether something of ours failed, and not the next hop.
+func isOutage(err error) bool { return errors.Is(err, mail.ErrOutage) && !mail.IsPermanent(err) }
+
+// inTrouble reports whether an error is about the host and not the recipient:
+// as the client knows, or the status says (RFC 3463 §3.5: network and routing;
+// §3.4: the system is full, or takes no messages). Others of the same
 // destination need not be tried now.
 func inTrouble(err error) bool {
 	st, ok := errors.AsType[*mail.Status](err)
-	return ok && !st.Permanent() && st.Enhanced[1] == 4
+	if !ok || st.Permanent() {
+		return false
+	}
+	return errors.Is(err, mta.ErrHost) || st.Enhanced[1] == 4 || st.Enhanced[1] == 3 && (st.Enhanced[2] == 1 || st.Enhanced[2] == 2)
+}
+
+// recovered makes all due that waits for a destination which was in trouble and
+// is well again: it waited for the host, and not for itself.
+func (q *Queue) recovered(d *destination, now time.Time) {
+	err := q.db.Write(context.Background(), func(tx *sqlite.Tx) error {
+		_, _, err := tx.Exec("UPDATE recipients SET next=?1 WHERE state=0 AND destination=?2 AND next>?1 AND (status LIKE '___ 4.4.%' OR status LIKE '___ 4.3.%')",
+			now.UnixMilli(), d.name)
+		return err
+	})
+	if err != nil { // they are tried in their own time
+		q.o.Log.Error("making due what waited for a host", "destination", d.name, "err", err)
+		return
+	}
+	q.expect(now, d.name)
+}
+
+// conditionOf is how an attempt found its host, by what became of all of it.
+func conditionOf(errs []error) condition {
+	switch {
+	case slices.ContainsFunc(errs, func(err error) bool { return !inTrouble(err) && !isOutage(err) }):
+		return well
+	case slices.ContainsFunc(errs, isOutage):
+		return outage
+	case len(errs) > 0:
+		return troubled
+	}
+	return well
 }
 
 // settle writes an attempt's outcome: states, bounces, what recipients expanded
@@ -111,10 +164,8 @@ func inTrouble(err error) bool {
 func (q *Queue) settle(d *destination, e entryRow, rows []recipientRow, errs []error, body mail.Body, start time.Time) {
 	now := q.now()
 	verdicts := make([]verdict, len(rows))
-	trouble := len(rows) > 0
 	for i, r := range rows {
 		verdicts[i] = q.judge(e, r, errs[i], now)
-		trouble = trouble && inTrouble(errs[i])
 	}
 	c := q.newChange(e, body, now)
 	err := c.write(verdicts)
@@ -131,7 +182,13 @@ func (q *Queue) settle(d *destination, e entryRow, rows []recipientRow, errs []e
 		}
 	}
 	q.mu.Lock()
-	q.plan.trouble(d, trouble, now, func(n int) time.Duration { return jitter(q.backoff(n)) })
+	how := conditionOf(errs[:len(rows)])
+	recovered := q.plan.found(d, how, now, func(n int) time.Duration {
+		if how == outage { // which may be that of all destinations
+			return jitter(max(probeAfter, min(time.Duration(len(q.plan.byName))*probeEach, q.backoff(n))))
+		}
+		return jitter(q.backoff(n))
+	})
 	q.mu.Unlock()
 	if err != nil {
 		// The database is full or failing. The rows are as they were; the
@@ -144,6 +201,9 @@ func (q *Queue) settle(d *destination, e entryRow, rows []recipientRow, errs []e
 				q.expect(v.next, d.name)
 			}
 		}
+	}
+	if recovered {
+		q.recovered(d, now)
 	}
 	if q.o.Attempted != nil {
 		q.o.Attempted(out)

@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"mailsrv/pkg/mail"
 	"mailsrv/pkg/mta"
@@ -77,7 +79,7 @@ func (c *Client) route(ctx context.Context, domain string) ([]hop, error) {
 		// A dangling MX is more often a mistake of the hour than a farewell.
 		return nil, mail.TryLater(4, 4, "the mail host of "+domain+" has no address", err)
 	}
-	return nil, dnsTrouble(domain, err)
+	return nil, c.dnsTrouble(ctx, domain, err)
 }
 
 // protect asks the policies what host has to prove; the first that demands
@@ -98,12 +100,12 @@ func (c *Client) protect(ctx context.Context, domain, host string) (*mta.Protect
 // exchangers lists the hosts of the domain's MX records by preference, hosts of
 // one preference shuffled; without MX records, the domain itself (RFC 5321 §5.1).
 func (c *Client) exchangers(ctx context.Context, domain string) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.o.Timeouts.DNS)
+	asking, cancel := context.WithTimeout(ctx, c.o.Timeouts.DNS)
 	defer cancel()
-	mxs, err := c.o.Resolver.LookupMX(ctx, domain+".")
+	mxs, err := c.o.Resolver.LookupMX(asking, domain+".")
 	if len(mxs) == 0 {
 		if err != nil && !isNotFound(err) {
-			return nil, dnsTrouble(domain, err)
+			return nil, c.dnsTrouble(ctx, domain, err)
 		}
 		return []string{domain}, nil
 	}
@@ -160,7 +162,7 @@ func (c *Client) relayHops(ctx context.Context) ([]hop, error) {
 	}
 	addrs, err := c.addresses(ctx, host)
 	if err != nil {
-		return nil, dnsTrouble(host, err)
+		return nil, c.dnsTrouble(ctx, host, err)
 	}
 	var hops []hop
 	for _, a := range addrs {
@@ -212,8 +214,14 @@ func isNotFound(err error) bool {
 	return ok && d.IsNotFound
 }
 
-// dnsTrouble is every failure of the DNS that is no answer: never a bounce.
-func dnsTrouble(name string, err error) error {
+// dnsTrouble is every failure of the DNS that is no answer: never a bounce. One
+// who has nothing to say of the root either is out of service himself.
+func (c *Client) dnsTrouble(ctx context.Context, name string, err error) error {
+	ctx, cancel := context.WithTimeout(ctx, min(c.o.Timeouts.DNS, 2*time.Second))
+	defer cancel()
+	if _, dead := c.o.Resolver.LookupMX(ctx, "."); dead != nil && !isNotFound(dead) {
+		err = fmt.Errorf("%w: %w", mail.ErrOutage, err)
+	}
 	return mail.TryLater(4, 3, "the DNS gave no answer about "+name, err)
 }
 

@@ -2,6 +2,7 @@ package smtpclient_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"slices"
 	"testing"
@@ -112,5 +113,38 @@ func TestEndedContextIsTransient(t *testing.T) {
 	errs := once(w.options(), ctx, envelope(t, "", "a@far.test"), mail.Bytes("x"))
 	if errs[0] == nil || mail.IsPermanent(errs[0]) {
 		t.Errorf("%v", errs)
+	}
+}
+
+// deadDNS answers nobody; a broken zone is the fault of its owner, and the
+// rest of the DNS is there.
+type deadDNS struct{ *world }
+
+func (d deadDNS) LookupMX(context.Context, string) ([]*net.MX, error) {
+	return nil, &net.DNSError{Err: "connection refused", Server: "192.0.2.53:53"}
+}
+
+func (d deadDNS) LookupIPAddr(context.Context, string) ([]net.IPAddr, error) {
+	return nil, &net.DNSError{Err: "i/o timeout", IsTimeout: true, Server: "192.0.2.53:53"}
+}
+
+func TestDeadDNSIsOurOutage(t *testing.T) {
+	w := newWorld(t)
+	w.zones["servfail.test."] = zone{err: &net.DNSError{Err: "server misbehaving", IsTemporary: true}}
+	deliver := func(r smtpclient.Resolver, relay string) error {
+		o := w.options()
+		o.Resolver = r
+		if relay != "" {
+			o.SmartHost = &smtpclient.SmartHost{Addr: relay}
+		}
+		return once(o, t.Context(), envelope(t, "s@us.example", "a@servfail.test"), mail.Bytes("x"))[0]
+	}
+	if err := deliver(w, ""); errors.Is(err, mail.ErrOutage) || mail.StatusOf(err).Reply() != "451 4.4.3 the DNS gave no answer about servfail.test" {
+		t.Errorf("a broken zone: %v", err)
+	}
+	for _, relay := range []string{"", "relay.test"} {
+		if err := deliver(deadDNS{w}, relay); !errors.Is(err, mail.ErrOutage) || mail.IsPermanent(err) {
+			t.Errorf("no DNS, by %q: %v", relay, err)
+		}
 	}
 }

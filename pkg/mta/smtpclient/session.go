@@ -228,7 +228,7 @@ func (s *session) reply(to string, timeout time.Duration) (smtpwire.Reply, error
 	}
 	if r.Code == 421 {
 		s.broken = true
-		return smtpwire.Reply{}, s.refused(r)
+		return smtpwire.Reply{}, ofHost(s.said(r))
 	}
 	return r, nil
 }

@@ -13,6 +13,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"fmt"
 	"log/slog"
 	"net"
 	"time"
@@ -195,7 +196,17 @@ func (c *Client) deliver(ctx context.Context, domain string, env mail.Envelope, 
 		c.pool.put(s)
 		return errs
 	}
-	return mail.All(len(env.To), err)
+	return mail.All(len(env.To), ofHost(mail.StatusOf(err)))
+}
+
+// ofHost notes that a failure is the whole host's.
+func ofHost(st *mail.Status) *mail.Status {
+	if st.Err == nil {
+		st.Err = mta.ErrHost
+	} else {
+		st.Err = fmt.Errorf("%w: %w", mta.ErrHost, st.Err)
+	}
+	return st
 }
 
 // reuse hands the message over a connection that is still open; nil if there is

@@ -80,7 +80,8 @@ func (c *Client) Close() error {
 }
 
 // Deliver implements mail.Deliverer. Errors are *mail.Status: the store's own
-// words, or 451 4.4.1 where it could not be reached, or was lost on the way.
+// words, or 451 4.4.1 and mail.ErrOutage where it could not be reached, or was
+// lost on the way.
 // In the latter case the message may be there already; a store of ours then
 // takes a second try for done, by its trace.
 func (c *Client) Deliver(ctx context.Context, env mail.Envelope, body mail.Body) []error {
@@ -139,5 +140,5 @@ func (c *Client) failure(err error) error {
 }
 
 func (c *Client) outage(err error) error {
-	return mail.TryLater(4, 1, "mailbox store cannot be reached, try again later", fmt.Errorf("delivering to store %s: %w", c.o.Addr, err))
+	return mail.TryLater(4, 1, "mailbox store cannot be reached, try again later", fmt.Errorf("%w: delivering to store %s: %w", mail.ErrOutage, c.o.Addr, err))
 }

@@ -203,8 +203,9 @@ func TestDeliverOutage(t *testing.T) {
 	l.Close()
 	c := client(t, lmtpclient.Options{Addr: addr})
 	want := []string{"451 4.4.1 mailbox store cannot be reached, try again later", "451 4.4.1 mailbox store cannot be reached, try again later"}
-	if diff := cmp.Diff(want, replies(c.Deliver(t.Context(), mail.Envelope{To: to("a", "b")}, mail.Bytes("x\r\n")))); diff != "" {
-		t.Error(diff)
+	errs := c.Deliver(t.Context(), mail.Envelope{To: to("a", "b")}, mail.Bytes("x\r\n"))
+	if diff := cmp.Diff(want, replies(errs)); diff != "" || !errors.Is(errs[0], mail.ErrOutage) {
+		t.Error(diff, errs)
 	}
 }
 
