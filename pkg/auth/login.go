@@ -175,6 +175,27 @@ func (l *Logins) verify(ctx context.Context, c Client, id *Identity, authcid str
 	return nil
 }
 
+// Guard puts a proof of a password, by another way than Login, under the same
+// throttle: a source that failed often is refused with ErrThrottled, and a wrong
+// password for an account that is being guessed is answered late.
+func (l *Logins) Guard(ctx context.Context, c Client, account string, prove func() error) error {
+	addr := c.Addr.Addr().Unmap()
+	if l.unthrottled(addr, c.hop(), account) {
+		return prove()
+	}
+	if err := l.throttle.check(addr); err != nil {
+		return err
+	}
+	err := prove()
+	switch {
+	case err == nil:
+		l.throttle.succeeded(addr, account)
+	case errors.Is(err, ErrBadCredentials):
+		l.throttle.failed(ctx, addr, account)
+	}
+	return err
+}
+
 // admit refuses before anything is asked of the directory.
 func (l *Logins) admit(c Client, authcid string, free bool) error {
 	switch {

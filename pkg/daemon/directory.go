@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"mailsrv/pkg/auth"
 	"mailsrv/pkg/config"
 	"mailsrv/pkg/directory"
 	"mailsrv/pkg/directory/ldapclient"
@@ -111,8 +112,14 @@ func (d *daemon) ldap(ctx context.Context, dir *sqldir.Dir, base directory.DN) e
 	if err != nil {
 		return err
 	}
+	where, err := View(d.cfg)
+	if err != nil {
+		return err
+	}
+	logins := auth.New(auth.Options{Directory: directory.NewView(dir, where), NoSCRAM: !scram(d.cfg), Log: d.log.With("role", "directory"), Observe: d.metrics.login("directory")})
 	server := ldapserver.New(ldapserver.Options{
-		Tree: dir, Access: access, Accounts: accounts, TLS: startTLS, NamingContexts: []directory.DN{base},
+		Logins: logins,
+		Tree:   dir, Access: access, Accounts: accounts, TLS: startTLS, NamingContexts: []directory.DN{base},
 		Schema: dir.Schema(), Certificates: certificates,
 		Peers: map[uint32]directory.DN{0: adminDN, uint32(os.Getuid()): adminDN}, Log: d.log.With("role", "directory"),
 	})

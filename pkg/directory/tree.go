@@ -7,6 +7,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Tree is a directory as LDAP shows it (RFC 4511 §4): what the mail view and
@@ -88,6 +89,13 @@ type Outcome struct {
 type PasswordChanger interface {
 	// ChangePassword replaces the password of the entry. ErrNotFound.
 	ChangePassword(ctx context.Context, dn DN, password string) error
+}
+
+// PasswordAger is a Tree whose passwords grow old.
+type PasswordAger interface {
+	// PasswordExpires returns how long the password of the entry will count; false:
+	// for ever, or it has none.
+	PasswordExpires(ctx context.Context, dn DN) (time.Duration, bool, error)
 }
 
 // Scope is how far below its base a search looks (§4.5.1.2).
@@ -248,6 +256,7 @@ const (
 	AdminLimitExceeded        ResultCode = 11
 	UnavailableCritExtension  ResultCode = 12
 	ConfidentialityRequired   ResultCode = 13
+	SASLBindInProgress        ResultCode = 14
 	NoSuchAttribute           ResultCode = 16
 	UndefinedAttributeType    ResultCode = 17
 	InappropriateMatching     ResultCode = 18

@@ -28,64 +28,53 @@ const (
 // connection has no identity of an earlier one.
 func (c *session) bind(ctx context.Context, req *ldapwire.BindRequest, with controls) (*ldapwire.BindResponse, []ldapwire.Control) {
 	start := time.Now()
-	c.asker = asker{}
+	c.identify(asker{})
 	c.start = start
 	c.cursors.close()
-	who, mech, err := c.authenticate(ctx, req)
+	who, mech, challenge, err := c.authenticate(ctx, req)
 	as := asker{}
 	if err == nil {
 		as, err = c.srv.asker(ctx, who)
 	}
 	res := c.asker.result(c, err)
 	switch {
+	case res.Code == int(directory.SASLBindInProgress):
 	case err != nil:
 		c.log.Info("bind refused", "account", printable(req.Name), "mech", mech, "tls", c.tls, "code", res.Code, "duration", time.Since(start), "err", err)
 	case who.IsRoot():
 		c.log.Debug("bind as nobody")
 	default:
 		listen.Keep(ctx)
-		c.asker = as
+		c.identify(as)
 		c.log.Info("bind", "account", who.String(), "mech", mech, "tls", c.tls, "duration", time.Since(start))
 	}
 	var answers []ldapwire.Control
 	if with.wantsPolicy {
-		p := ldapwire.Policy{ExpiresIn: -1, Error: -1}
-		if errors.Is(err, directory.ErrPasswordExpired) {
-			p.Error = ldapwire.PolicyPasswordExpired
-		}
-		answers = []ldapwire.Control{p.Control()}
+		answers = []ldapwire.Control{c.srv.policyAfterBind(ctx, who, err)}
 	}
-	return &ldapwire.BindResponse{Result: res}, answers
+	return &ldapwire.BindResponse{Result: res, ServerCredentials: challenge, HasServerCredentials: challenge != ""}, answers
 }
 
-// authenticate returns who the client is, and how it said so.
-func (c *session) authenticate(ctx context.Context, req *ldapwire.BindRequest) (who directory.DN, mech string, err error) {
+// authenticate returns who the client is, how it said so, and what it is to hear
+// besides. It ends an exchange under way, or takes it further.
+func (c *session) authenticate(ctx context.Context, req *ldapwire.BindRequest) (who directory.DN, mech, challenge string, err error) {
+	under := c.exchange
 	switch {
 	case req.Version != 3:
-		return who, "", refusal(directory.ProtocolError, "only LDAP version 3 is spoken here")
+		err = refusal(directory.ProtocolError, "only LDAP version 3 is spoken here")
 	case req.Auth == ldapwire.AuthSimple:
+		mech = "simple"
 		who, err = c.simple(ctx, req.Name, req.Password)
-		return who, "simple", err
-	case req.Auth != ldapwire.AuthSASL || !slices.Contains(c.mechanisms(), req.Mechanism):
-		return who, "", refusal(directory.AuthMethodNotSupported, "unknown authentication method")
-	case req.Mechanism == mechanismPlain:
-		who, err = c.plain(ctx, req)
-		return who, mechanismPlain, err
+	case req.Auth == ldapwire.AuthSASL:
+		mech = printable(req.Mechanism)
+		who, challenge, err = c.sasl(ctx, req, under)
+	default:
+		err = refusal(directory.AuthMethodNotSupported, "unknown authentication method")
 	}
-	who, err = c.external(req)
-	return who, mechanismExternal, err
-}
-
-// mechanisms are the SASL mechanisms that are offered on this connection.
-func (c *session) mechanisms() []string {
-	var names []string
-	if _, ok := c.peer(); ok {
-		names = append(names, mechanismExternal)
+	if r, ok := errors.AsType[*directory.ResultError](err); !ok || r.Code != directory.SASLBindInProgress {
+		c.exchange = nil
 	}
-	if c.secure {
-		names = append(names, mechanismPlain)
-	}
-	return names
+	return who, mech, challenge, err
 }
 
 // plain is SASL PLAIN (RFC 4616): the names are DNs, with "dn:" before them or not.
@@ -125,7 +114,7 @@ func (c *session) simple(ctx context.Context, name, given string) (directory.DN,
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.srv.o.TimeLimit)
 	defer cancel()
-	err = c.srv.verify(ctx, dn, given)
+	err = c.guarded(ctx, dn.Normal(), func() error { return c.srv.verify(ctx, dn, given) })
 	switch {
 	case err == nil:
 		return dn, nil

@@ -48,7 +48,8 @@ func applies(oid string, request ldapwire.Tag) bool {
 	case ldapwire.OIDProxiedAuthz:
 		return slices.Contains(edits, request) || slices.Contains(reads, request) || request == ldapwire.TagExtendedRequest
 	case ldapwire.OIDPolicy:
-		return request == ldapwire.TagBindRequest
+		return request == ldapwire.TagBindRequest || request == ldapwire.TagAddRequest || request == ldapwire.TagModifyRequest ||
+			request == ldapwire.TagExtendedRequest
 	}
 	return false
 }

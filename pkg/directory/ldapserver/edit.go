@@ -121,6 +121,7 @@ func (c *session) change(ctx context.Context, what, name string, with controls, 
 	}()
 	e := edited{res: with.as.result(c, err)}
 	c.logEdit(what, name, with.as, e.res, err)
+	e.controls = with.policyAfterChange(err)
 	if err != nil {
 		return e
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"errors"
 	"strings"
 
 	"mailsrv/pkg/directory"
@@ -12,7 +13,7 @@ import (
 )
 
 // extended answers the extended operations other than StartTLS (RFC 4511 §4.12).
-func (c *session) extended(ctx context.Context, req *ldapwire.ExtendedRequest, with controls) *ldapwire.ExtendedResponse {
+func (c *session) extended(ctx context.Context, req *ldapwire.ExtendedRequest, with controls) (*ldapwire.ExtendedResponse, []ldapwire.Control) {
 	c.log.Debug("extended operation", "oid", printable(req.OID))
 	switch req.OID {
 	case ldapwire.OIDWhoAmI: // RFC 4532 §2.2
@@ -20,17 +21,18 @@ func (c *session) extended(ctx context.Context, req *ldapwire.ExtendedRequest, w
 		if !with.as.nobody() {
 			res.Value = "dn:" + with.as.DN.String()
 		}
-		return res
+		return res, nil
 	case ldapwire.OIDPasswordModify:
-		return c.passwordModify(ctx, req, with.as)
+		res, err := c.passwordModify(ctx, req, with.as)
+		return res, with.policyAfterChange(err)
 	case ldapwire.OIDCancel:
-		return &ldapwire.ExtendedResponse{Result: c.cancel(req)}
+		return &ldapwire.ExtendedResponse{Result: c.cancel(req)}, nil
 	}
-	return &ldapwire.ExtendedResponse{Result: result(directory.ProtocolError, "unknown extended operation "+printable(req.OID))}
+	return &ldapwire.ExtendedResponse{Result: result(directory.ProtocolError, "unknown extended operation "+printable(req.OID))}, nil
 }
 
 // passwordModify is RFC 3062.
-func (c *session) passwordModify(ctx context.Context, req *ldapwire.ExtendedRequest, as asker) *ldapwire.ExtendedResponse {
+func (c *session) passwordModify(ctx context.Context, req *ldapwire.ExtendedRequest, as asker) (*ldapwire.ExtendedResponse, error) {
 	var generated string
 	user := as.DN.String()
 	err := func() error {
@@ -52,7 +54,8 @@ func (c *session) passwordModify(ctx context.Context, req *ldapwire.ExtendedRequ
 			return err
 		}
 		if p.Old != "" {
-			if err := c.srv.o.Tree.Bind(ctx, dn, p.Old); err != nil {
+			err := c.guarded(ctx, dn.Normal(), func() error { return c.srv.o.Tree.Bind(ctx, dn, p.Old) })
+			if err != nil && !errors.Is(err, directory.ErrPasswordExpired) {
 				return err
 			}
 		}
@@ -73,7 +76,7 @@ func (c *session) passwordModify(ctx context.Context, req *ldapwire.ExtendedRequ
 	if generated != "" && res.Code == int(directory.Success) {
 		answer.Value, answer.HasValue = string(ldapwire.AppendGenerated(nil, generated)), true
 	}
-	return answer
+	return answer, err
 }
 
 // cancel is RFC 3909: as abandon, but both operations are answered.

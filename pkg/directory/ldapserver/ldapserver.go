@@ -5,7 +5,8 @@
 // or writes without a bind, but for the root DSE; userPassword is never sent,
 // compared or searched. SASL EXTERNAL (RFC 4422 appendix A) gives a process on a
 // unix socket the DN that its uid stands for, and a client certificate that of
-// its subject; SASL PLAIN (RFC 4616) is a simple bind by another way.
+// its subject; SASL PLAIN (RFC 4616) is a simple bind by another way, or the login
+// of a user by name, as SCRAM-SHA-256 (RFC 7677) is.
 //
 // Searches and compares run beside the reading of further requests, up to
 // Options.Pending at once, so that an Abandon takes effect; everything else
@@ -67,6 +68,8 @@ type Options struct {
 	// Certificates are the DNs of who has proved a certificate of that subject
 	// (RFC 4514), for SASL EXTERNAL over TLS; empty offers none.
 	Certificates map[string]directory.DN
+	// Logins takes binds by user names and slows down guessing; nil: neither.
+	Logins Logins
 	// Version is told in the root DSE.
 	Version string
 	// SizeLimit and TimeLimit bound a search: 0 means 500 entries, 5 seconds.
@@ -98,6 +101,7 @@ type Server struct {
 	// hashes bounds the accounts' password hashes at work: each takes a core
 	// and much memory.
 	hashes chan struct{}
+	hosts  hosts
 	conns  atomic.Uint64 // served so far: the number of the last
 }
 

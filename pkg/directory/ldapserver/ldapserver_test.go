@@ -158,8 +158,23 @@ func dialRaw(t testing.TB, l net.Listener) *raw {
 	conn, err := net.Dial(l.Addr().Network(), l.Addr().String())
 	must(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
+	return rawOf(t, conn)
+}
+
+func rawOf(t testing.TB, conn net.Conn) *raw {
+	t.Helper()
 	must(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
 	return &raw{t, conn, bufio.NewReader(conn)}
+}
+
+// startTLS is a connection that is to go on in TLS.
+func startTLS(t testing.TB, l net.Listener) net.Conn {
+	t.Helper()
+	c := dialRaw(t, l)
+	if res, _ := c.ask(1, &ldapwire.ExtendedRequest{OID: ldapwire.OIDStartTLS}); res.Code != 0 {
+		t.Fatalf("StartTLS: %+v", res)
+	}
+	return c.conn
 }
 
 // say sends messages in one write.

@@ -31,6 +31,8 @@ type session struct {
 	// Who is bound. Only the reading goroutine changes it, and only while no
 	// operation is under way.
 	asker
+	// exchange is the SASL exchange that goes on with the next bind; nil: none.
+	exchange *exchange
 	// cursors are the paged searches that may go on.
 	cursors cursors
 
@@ -69,6 +71,7 @@ func (c *session) serve(ctx context.Context) {
 		cancel()
 		_ = c.conn.Close() // frees who writes to a client that does not read
 		c.workers.Wait()
+		c.identify(asker{})
 		c.cursors.close()
 	}()
 	for {
@@ -168,7 +171,8 @@ func (c *session) dispatch(ctx context.Context, m ldapwire.Message) bool {
 		if op.OID == ldapwire.OIDStartTLS {
 			return c.startTLS(ctx, m.ID)
 		}
-		c.reply(m.ID, c.extended(ctx, op, with))
+		response, controls := c.extended(ctx, op, with)
+		c.reply(m.ID, response, controls...)
 	default: // a response
 		c.end(ldapwire.ErrSyntax)
 		return false

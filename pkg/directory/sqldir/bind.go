@@ -58,7 +58,7 @@ func (d *Dir) Bind(ctx context.Context, dn directory.DN, given string) error {
 
 // current refuses a password that is right, and too old.
 func (d *Dir) current(s *stored) error {
-	if !d.expired(s.entry) {
+	if at, ok := d.expires(s.entry); !ok || !d.now().After(at) {
 		return nil
 	}
 	return &directory.ResultError{Code: directory.InvalidCredentials, Text: "invalid credentials", Err: directory.ErrPasswordExpired}

@@ -85,13 +85,25 @@ func (d *Dir) history(ctx context.Context, dn directory.DN) ([]directory.Change,
 	return []directory.Change{replace(pwdHistory, distinct...)}, nil
 }
 
-// expired reports whether the entry's password is too old to count.
-func (d *Dir) expired(e directory.Entry) bool {
+// expires is when the entry's password is too old to count; false: never.
+func (d *Dir) expires(e directory.Entry) (time.Time, bool) {
 	if d.policy.MaxAge <= 0 {
-		return false
+		return time.Time{}, false
 	}
 	set, err := time.Parse(timeLayout, e.Value(pwdChangedTime))
-	return err == nil && d.now().After(set.Add(d.policy.MaxAge))
+	return set.Add(d.policy.MaxAge), err == nil
+}
+
+var _ directory.PasswordAger = (*Dir)(nil)
+
+// PasswordExpires implements directory.PasswordAger.
+func (d *Dir) PasswordExpires(ctx context.Context, dn directory.DN) (time.Duration, bool, error) {
+	s, err := d.load(ctx, dn)
+	if err != nil || s == nil {
+		return 0, false, err
+	}
+	at, ok := d.expires(s.entry)
+	return at.Sub(d.now()), ok, nil
 }
 
 // rehash replaces a weak hash of a password that has just proved right, beside

@@ -136,14 +136,18 @@ func DecodeCancel(value string) (id int, err error) {
 }
 
 // Policy is what the password policy control tells (draft-behera §6.2). Error is
-// PolicyPasswordExpired or -1, none; ExpiresIn is in seconds, -1: nothing to warn of.
+// one of the constants, or -1, none; ExpiresIn is in seconds, -1: nothing to warn of.
 type Policy struct {
 	ExpiresIn int
 	Error     int
 }
 
-// PolicyPasswordExpired is the error that a bind may have.
-const PolicyPasswordExpired = 0
+// The errors that we have.
+const (
+	PolicyPasswordExpired   = 0
+	PolicyPasswordTooShort  = 6
+	PolicyPasswordInHistory = 8
+)
 
 const (
 	tagPolicyWarning Tag = 0xa0
