@@ -33,13 +33,14 @@ type ViewOptions struct {
 	Compare bool
 }
 
-// View is the mail view over any Tree. It may be used from many goroutines and
-// keeps nothing.
+// View is the mail view over any Tree. It may be used from many goroutines. It keeps
+// nothing, but of a Versioned tree what cannot have changed.
 type View struct {
 	tree Tree
 	o    ViewOptions
 	// hashes bounds the password hashes at work: each takes a core and much memory.
 	hashes chan struct{}
+	memo   memo
 }
 
 var _ Directory = (*View)(nil)
@@ -49,7 +50,9 @@ func NewView(tree Tree, o ViewOptions) *View {
 	if o.Mapping != nil && o.DefaultDomain == "" && len(o.Mapping.Domains) > 0 {
 		o.DefaultDomain = o.Mapping.Domains[0].Name
 	}
-	return &View{tree: tree, o: o, hashes: make(chan struct{}, runtime.GOMAXPROCS(0))}
+	v := &View{tree: tree, o: o, hashes: make(chan struct{}, runtime.GOMAXPROCS(0))}
+	v.memo.tree, _ = tree.(Versioned)
+	return v
 }
 
 // one returns the one entry of a search; ErrNotFound, ErrAmbiguous.
@@ -90,7 +93,7 @@ func (v *View) Domain(ctx context.Context, name string) (Domain, error) {
 	return v.domain(ctx, name, true)
 }
 
-func (v *View) domain(ctx context.Context, name string, routing bool) (Domain, error) {
+func (v *View) askDomain(ctx context.Context, name string, routing bool) (Domain, error) {
 	if name == "" {
 		return Domain{}, ErrNotFound
 	}
@@ -132,8 +135,7 @@ func firstOf(values ...string) string {
 	return ""
 }
 
-// Recipient implements Directory.
-func (v *View) Recipient(ctx context.Context, a mail.Address) (Recipient, error) {
+func (v *View) askRecipient(ctx context.Context, a mail.Address) (Recipient, error) {
 	r, d, err := v.holder(ctx, a)
 	if errors.Is(err, ErrNotFound) && d.Name != "" {
 		r, err = v.byAddress(ctx, d, "@"+d.Name, "@"+a.Domain)
@@ -148,7 +150,7 @@ func (v *View) Recipient(ctx context.Context, a mail.Address) (Recipient, error)
 // takes everything at its domain, and the domain. On ErrNotFound the domain is
 // zero unless it is ours.
 func (v *View) holder(ctx context.Context, a mail.Address) (Recipient, Domain, error) {
-	d, err := v.Domain(ctx, a.Domain)
+	d, err := v.domain(ctx, a.Domain, true)
 	if err != nil {
 		return Recipient{}, Domain{}, err
 	}
@@ -205,8 +207,7 @@ func (v *View) domainAbove(ctx context.Context, dn DN) (Domain, error) {
 	return Domain{}, fmt.Errorf("%w: %s lies under no domain", ErrNotFound, dn)
 }
 
-// User implements Directory.
-func (v *View) User(ctx context.Context, login string) (User, error) {
+func (v *View) askUser(ctx context.Context, login string) (User, error) {
 	if strings.ContainsFunc(login, func(r rune) bool { return r < ' ' || r == 0x7f }) || len(login) > mail.MaxPath {
 		return User{}, ErrNotFound
 	}

@@ -1,12 +1,15 @@
 package sqldir
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // cache holds entries and answers of the index. A write takes out what it has
 // changed, and nothing else.
 type cache struct {
 	mu      sync.Mutex
-	writes  uint64 // a read that began before the last write is not kept
+	writes  atomic.Uint64 // a read that began before the last write is not kept
 	entries generations[string, *stored]
 	holders generations[pair, []*stored]
 }
@@ -48,11 +51,7 @@ func (g *generations[K, V]) drop(k K) {
 	delete(g.old, k)
 }
 
-func (c *cache) version() uint64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.writes
-}
+func (c *cache) version() uint64 { return c.writes.Load() }
 
 func (c *cache) entry(path string) *stored {
 	c.mu.Lock()
@@ -65,7 +64,7 @@ func (c *cache) entry(path string) *stored {
 func (c *cache) keepEntry(s *stored, version uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if version == c.writes {
+	if version == c.writes.Load() {
 		c.entries.put(s.path, s)
 	}
 }
@@ -91,7 +90,7 @@ func (c *cache) keepHolders(p pair, holders []*stored, version uint64) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if version == c.writes {
+	if version == c.writes.Load() {
 		c.holders.put(p, holders)
 	}
 }
@@ -101,7 +100,7 @@ func (c *cache) keepHolders(p pair, holders []*stored, version uint64) {
 func (c *cache) forget(t touched) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.writes++
+	c.writes.Add(1)
 	for path := range t.paths {
 		c.entries.drop(path)
 	}

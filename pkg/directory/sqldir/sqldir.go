@@ -124,6 +124,11 @@ func Open(ctx context.Context, path string, o Options) (*Dir, error) {
 // Schema is what entries obey.
 func (d *Dir) Schema() *schema.Schema { return d.schema }
 
+var _ directory.Versioned = (*Dir)(nil)
+
+// Version implements directory.Versioned.
+func (d *Dir) Version() uint64 { return d.cache.version() }
+
 // Close frees the directory.
 func (d *Dir) Close() error {
 	d.background.Wait()
