@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"path/filepath"
 	"slices"
@@ -128,6 +129,23 @@ func Resolver(c config.Config) *net.Resolver {
 // Keys are the DKIM keys of the domains whose mail this host signs.
 func Keys(c config.Config) (*dkim.Keys, error) { return dkim.OpenKeys(filepath.Join(c.Data, "dkim")) }
 
+// starter serves ETRN: for domains of ours whose mail other hosts keep, so that
+// no stranger makes us knock at somebody else's door.
+func starter(r *mta.Resolver, q *queue.Queue, log *slog.Logger) func(context.Context, string, bool) (int, error) {
+	return func(ctx context.Context, domain string, wide bool) (int, error) {
+		d, err := r.Again(mta.Poster{}).Domain(ctx, domain)
+		if err != nil {
+			return 0, err
+		}
+		if d.Kind != mta.Relayed {
+			return 0, &mail.Status{Code: 459, Enhanced: [3]int{4, 7, 1}, Text: "no mail is kept here for " + domain}
+		}
+		n, err := q.Start(ctx, domain, wide)
+		log.Info("queue started by a host", "domain", domain, "recipients", n, "err", err)
+		return n, err
+	}
+}
+
 // mta is the transfer agent role.
 func (d *daemon) mta(ctx context.Context, tree directory.Tree, st *storeRole) error {
 	c := d.cfg.MTA
@@ -209,6 +227,7 @@ func (d *daemon) mta(ctx context.Context, tree directory.Tree, st *storeRole) er
 		SentMailbox: sent, MaxSize: int64(c.MaxMessage), MaxRecipients: c.MaxRecipients, Log: log, Accepted: d.metrics.accepted, Refused: d.metrics.refused,
 	})
 	o := smtpserver.Options{Intake: agent, TLS: d.tls(), Hostname: d.cfg.Hostname, MaxSize: int64(c.MaxMessage), MaxRecipients: c.MaxRecipients, SpoolDir: spool, DSN: true, Log: log}
+	o.Start = starter(resolver, q, log)
 	mx := smtpserver.New(o)
 	o.Submission, o.TLS = true, d.userTLS()
 	logins := auth.New(auth.Options{Directory: dir, NoSCRAM: !scram(d.cfg), Log: log, Observe: d.metrics.login("mta")})

@@ -96,7 +96,7 @@ func settingTable() []setting {
 		{KindUser, "access", "mailAllowedServiceAccess"},
 		{KindGroup, "status", "inetMailGroupStatus"}, {KindGroup, "mailhost", "mailHost"}, {KindGroup, "errorsto", "mgrpErrorsTo"},
 		{KindDomain, "status", "mailDomainStatus"}, {KindDomain, "mailhost", "preferredMailHost"}, {KindDomain, "catchall", "mailDomainCatchallAddress"},
-		{KindDomain, "smarthost", "mailRoutingSmartHost"}, {KindDomain, "preauth", "mailAccessProxyPreAuth"}, {KindDomain, "replay", "mailAccessProxyReplay"},
+		{KindDomain, "smarthost", "mailRoutingSmartHost"}, {KindDomain, "routinghosts", "mailRoutingHosts"}, {KindDomain, "preauth", "mailAccessProxyPreAuth"}, {KindDomain, "replay", "mailAccessProxyReplay"},
 		{KindDomain, "access", "mailDomainAllowedServiceAccess"},
 	}
 }

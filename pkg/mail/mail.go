@@ -51,6 +51,12 @@ type Envelope struct {
 	SMTPUTF8 bool
 	// EightBit says the body was declared BODY=8BITMIME (RFC 6152).
 	EightBit bool
+	// Binary says the body was declared BODY=BINARYMIME (RFC 3030): it may hold
+	// any octets, and goes by BDAT alone.
+	Binary bool
+	// RequireTLS says that it must not leave us but over verified TLS to a host
+	// that keeps to the same (RFC 8689).
+	RequireTLS bool
 	// Proof says what vouches for From: nobody hears a report about a message
 	// that somebody may have sent in another's name.
 	Proof Proof

@@ -88,6 +88,8 @@ type Sender struct {
 	Size     int64
 	SMTPUTF8 bool
 	EightBit bool
+	// Binary, RequireTLS: see mail.Envelope.
+	Binary, RequireTLS bool
 	// Ret and EnvID: see mail.Envelope.
 	Ret, EnvID string
 	// Trace is kept if a trusted peer passed it on; empty: a new one is made.

@@ -144,6 +144,10 @@ func (o Ways) deliver(ctx context.Context, env mail.Envelope, targets []Target, 
 func (o Ways) hand(ctx context.Context, via Via, host string, env mail.Envelope, body mail.Body, edit *directory.Edit) []error {
 	var next mail.Deliverer
 	body, err := edited(body, edit)
+	if err == nil && env.Binary && via != ViaMX {
+		body, err = Downgraded(body)
+		env.Binary = false
+	}
 	if err == nil {
 		switch via {
 		case ViaMX:

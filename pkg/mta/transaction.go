@@ -164,6 +164,18 @@ func (t *transaction) data(ctx context.Context, body mail.Body) (Outcome, error)
 	if err := t.reconsider(ctx); err != nil {
 		return Outcome{}, err
 	}
+	if e.Sender.Binary { // to see now that it can be; what users send is signed as it will travel
+		text, err := Downgraded(body)
+		if err != nil {
+			return Outcome{}, err
+		}
+		if e.Session.Submission {
+			body, e.Sender.Binary = text, false
+			if e.Header, err = readHeader(body); err != nil {
+				return Outcome{}, err
+			}
+		}
+	}
 	msg, err := t.sign(ctx, t.amend(body))
 	if err != nil {
 		return Outcome{}, err
@@ -172,7 +184,7 @@ func (t *transaction) data(ctx context.Context, body mail.Body) (Outcome, error)
 		return Outcome{}, err
 	}
 	env := mail.Envelope{From: e.Sender.From, Proof: t.resolution.poster.Proof, Trace: t.trace, SMTPUTF8: e.Sender.SMTPUTF8,
-		EightBit: e.Sender.EightBit, Ret: e.Sender.Ret, EnvID: e.Sender.EnvID}
+		EightBit: e.Sender.EightBit, Binary: e.Sender.Binary, RequireTLS: e.Sender.RequireTLS, Ret: e.Sender.Ret, EnvID: e.Sender.EnvID}
 	return t.deliverThrough(ctx, env, msg)
 }
 

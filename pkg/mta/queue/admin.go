@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"mailsrv/pkg/mail"
@@ -159,9 +160,32 @@ func (q *Queue) Flush(ctx context.Context, ids ...int64) error {
 		return fmt.Errorf("flushing queue: %w", err)
 	}
 	q.mu.Lock()
-	q.plan.forgive()
+	q.plan.forgive(func(string) bool { return true })
 	q.mu.Unlock()
 	return q.refresh(ctx, now)
+}
+
+// Start makes the pending recipients of a destination due now, and those of its
+// subdomains if wide, and ends their pauses. It returns how many there are.
+func (q *Queue) Start(ctx context.Context, domain string, wide bool) (n int, err error) {
+	now := q.now()
+	err = q.db.Write(ctx, func(tx *sqlite.Tx) error {
+		_, due, err := tx.Exec("UPDATE recipients SET next=?1 WHERE state=0 AND (destination=?2 OR ?3 AND substr(destination, -length(?2)-1)='.'||?2)", now.UnixMilli(), domain, wide)
+		n = int(due)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("starting %s: %w", domain, err)
+	}
+	if n == 0 {
+		return 0, nil
+	}
+	q.mu.Lock()
+	q.plan.forgive(func(name string) bool {
+		return name == domain || wide && strings.HasSuffix(name, "."+domain)
+	})
+	q.mu.Unlock()
+	return n, q.refresh(ctx, now)
 }
 
 // refresh makes the scheduler look at every destination that has a recipient

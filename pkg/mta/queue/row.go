@@ -55,9 +55,9 @@ func (e *entryRow) insert(tx *sqlite.Tx, destination func(mail.Recipient) string
 	if e.digest != nil {
 		digest = e.digest
 	}
-	id, _, err := tx.Exec(`INSERT INTO entries (trace, local, domain, utf8, eightbit, ret, envid, arrived, size, digest, proof)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, string(env.Trace), env.From.Local, env.From.Domain, env.SMTPUTF8, env.EightBit,
-		env.Ret, env.EnvID, e.arrived.UnixMilli(), e.size, digest, env.Proof)
+	id, _, err := tx.Exec(`INSERT INTO entries (trace, local, domain, utf8, eightbit, ret, envid, arrived, size, digest, proof, binary, require_tls)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, string(env.Trace), env.From.Local, env.From.Domain, env.SMTPUTF8, env.EightBit,
+		env.Ret, env.EnvID, e.arrived.UnixMilli(), e.size, digest, env.Proof, env.Binary, env.RequireTLS)
 	if err != nil {
 		return 0, fmt.Errorf("inserting entry: %w", err)
 	}
@@ -85,14 +85,14 @@ func (e *entryRow) insertWith(tx *sqlite.Tx, destination func(mail.Recipient) st
 	return id, err
 }
 
-const entryColumns = "id, trace, local, domain, utf8, eightbit, ret, envid, arrived, size, digest, proof"
+const entryColumns = "id, trace, local, domain, utf8, eightbit, ret, envid, arrived, size, digest, proof, binary, require_tls"
 
 func scanEntry(scan func(...any) error) (entryRow, error) {
 	var e entryRow
 	var trace string
 	var arrived int64
 	err := scan(&e.id, &trace, &e.env.From.Local, &e.env.From.Domain, &e.env.SMTPUTF8, &e.env.EightBit,
-		&e.env.Ret, &e.env.EnvID, &arrived, &e.size, &e.digest, &e.env.Proof)
+		&e.env.Ret, &e.env.EnvID, &arrived, &e.size, &e.digest, &e.env.Proof, &e.env.Binary, &e.env.RequireTLS)
 	e.env.Trace, e.arrived = mail.TraceID(trace), time.UnixMilli(arrived)
 	return e, err
 }

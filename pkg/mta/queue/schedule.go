@@ -170,9 +170,12 @@ func (s *schedule) found(d *destination, how condition, now time.Time, wait func
 	return recovered
 }
 
-// forgive ends all pauses.
-func (s *schedule) forgive() {
+// forgive ends the pauses of the destinations that which picks.
+func (s *schedule) forgive(which func(name string) bool) {
 	for _, d := range s.byName {
+		if !which(d.name) {
+			continue
+		}
 		d.failures, d.pausedUntil = 0, time.Time{}
 		s.fix(d)
 	}

@@ -49,4 +49,7 @@ ALTER TABLE entries ADD COLUMN proof INTEGER NOT NULL DEFAULT 2; -- a mail.Proof
 ALTER TABLE recipients ADD COLUMN action TEXT NOT NULL DEFAULT '';
 ALTER TABLE recipients ADD COLUMN moderation INTEGER NOT NULL DEFAULT 0; -- a mail.Moderation
 CREATE INDEX awaiting ON recipients (domain, local) WHERE state = 1 AND moderation = 1;
+`, `
+ALTER TABLE entries ADD COLUMN binary INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE entries ADD COLUMN require_tls INTEGER NOT NULL DEFAULT 0;
 `}

@@ -314,7 +314,7 @@ func (c *change) original(verdicts []verdict) (original, error) {
 		return original{}, nil
 	}
 	bad := func(v verdict) bool { return v.state != Delivered }
-	return readOriginal(c.body, c.e.env.Ret == "FULL" && slices.ContainsFunc(verdicts, bad))
+	return readOriginal(c.body, c.e.env.Ret == "FULL" && !c.e.env.Binary && !c.e.env.RequireTLS && slices.ContainsFunc(verdicts, bad))
 }
 
 // update writes a recipient's row, unless it is done with; a hold that was laid
@@ -380,7 +380,7 @@ func (c *change) report(tx *sqlite.Tx, action string, rows []recipientRow, o ori
 	r := report{action: action, entry: c.e, rows: rows, original: o, hostname: c.q.o.Hostname, at: c.now,
 		trace: mail.NewTraceID(), retryFor: c.q.o.Lifetime}
 	text := r.append(nil)
-	env := mail.Envelope{To: []mail.Recipient{{Address: c.e.env.From}}, Trace: r.trace, SMTPUTF8: r.utf8(), EightBit: o.eightBit}
+	env := mail.Envelope{To: []mail.Recipient{{Address: c.e.env.From}}, Trace: r.trace, SMTPUTF8: r.utf8(), EightBit: o.eightBit, RequireTLS: c.e.env.RequireTLS}
 	dsn := entryRow{env: env, arrived: c.now, size: int64(len(text))}
 	id, err := dsn.insertWith(tx, c.q.o.Destination, kept{text: text})
 	if err != nil {

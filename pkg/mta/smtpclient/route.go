@@ -188,6 +188,13 @@ func (c *Client) literalHop(domain string) ([]hop, error) {
 	return []hop{{name: a.String(), addr: netip.AddrPortFrom(a, uint16(c.o.Port)).String(), security: Opportunistic}}, nil
 }
 
+// secure leaves the hops whose name a policy or our own configuration vouches
+// for, and whose certificate is verified: what REQUIRETLS asks of a next hop
+// (RFC 8689 §4.2.1).
+func secure(hops []hop) []hop {
+	return slices.DeleteFunc(slices.Clone(hops), func(h hop) bool { return !h.insists() })
+}
+
 // mayConnect keeps a stranger's DNS from leading us to ourselves.
 func (c *Client) mayConnect(a netip.Addr) bool {
 	a = a.Unmap()

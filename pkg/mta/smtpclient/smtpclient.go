@@ -174,6 +174,11 @@ func (c *Client) deliver(ctx context.Context, domain string, env mail.Envelope, 
 	if err != nil {
 		return mail.All(len(env.To), err)
 	}
+	if env.RequireTLS {
+		if hops = secure(hops); len(hops) == 0 {
+			return mail.All(len(env.To), mail.Refuse(7, 30, "nothing proves who the mail host of "+domain+" is, which the sender demands (REQUIRETLS)"))
+		}
+	}
 	needs, err := needsOf(env, body)
 	if err != nil {
 		return mail.All(len(env.To), err)
@@ -190,6 +195,10 @@ func (c *Client) deliver(ctx context.Context, domain string, env mail.Envelope, 
 			if ctx.Err() != nil {
 				break
 			}
+			continue
+		}
+		if err = s.keepsTLS(env); err != nil { // another host may
+			c.pool.put(s)
 			continue
 		}
 		errs := s.deliver(env, body, needs)

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
 	"mailsrv/pkg/mail"
+	"mailsrv/pkg/mta"
 	"mailsrv/pkg/wire/smtpwire"
 )
 
@@ -46,7 +48,14 @@ func needsOf(env mail.Envelope, body mail.Body) (bool, error) {
 // deliver runs as many transactions as the recipients need, and returns one
 // error for each.
 func (s *session) deliver(env mail.Envelope, body mail.Body, utf8 bool) []error {
-	if err := s.fits(body.Size(), utf8); err != nil {
+	if env.Binary && !(s.ext.Has(smtpwire.ExtBinary) && s.ext.Has(smtpwire.ExtChunking)) {
+		text, err := mta.Downgraded(body)
+		if err != nil {
+			return mail.All(len(env.To), err)
+		}
+		body, env.Binary = text, false
+	}
+	if err := s.fits(env, body.Size(), utf8); err != nil {
 		return mail.All(len(env.To), err)
 	}
 	env.SMTPUTF8 = utf8
@@ -66,7 +75,10 @@ func (s *session) deliver(env mail.Envelope, body mail.Body, utf8 bool) []error 
 // fits compares the message with what the host announced. A host without
 // 8BITMIME gets eight-bit text all the same: none loses the eighth bit any
 // more, and rewriting would break signatures.
-func (s *session) fits(size int64, utf8 bool) error {
+func (s *session) fits(env mail.Envelope, size int64, utf8 bool) error {
+	if err := s.keepsTLS(env); err != nil {
+		return err
+	}
 	if most := s.ext.MaxSize(); most > 0 && size > most {
 		return &mail.Status{Code: 552, Enhanced: [3]int{5, 3, 4}, Text: fmt.Sprintf("%s takes at most %d bytes", s.hop.name, most)}
 	}
@@ -76,18 +88,29 @@ func (s *session) fits(size int64, utf8 bool) error {
 	return nil
 }
 
+// keepsTLS refuses a host that does not promise to hand a REQUIRETLS message on
+// as it has to be (RFC 8689 §4.2.1).
+func (s *session) keepsTLS(env mail.Envelope) error {
+	if env.RequireTLS && !(s.tls && s.ext.Has(smtpwire.ExtRequireTLS)) {
+		return mail.Refuse(7, 30, s.hop.name+" does not promise to keep the message within TLS (REQUIRETLS)")
+	}
+	return nil
+}
+
 // transaction is MAIL, RCPT and DATA, in one flight where the host takes
 // PIPELINING (RFC 2920).
 func (s *session) transaction(env mail.Envelope, body mail.Body) []error {
 	s.clean = false
-	pipelining := s.ext.Has(smtpwire.ExtPipelining)
+	pipelining, chunking := s.ext.Has(smtpwire.ExtPipelining), s.ext.Has(smtpwire.ExtChunking)
 	timeout := s.o.Timeouts.Command
 	s.c.SetOut(smtpwire.AppendMail(s.c.Out(), env, body.Size(), s.ext))
 	if pipelining {
 		for _, r := range env.To {
 			s.c.SetOut(smtpwire.AppendRcpt(s.c.Out(), r, s.ext))
 		}
-		s.c.WriteString("DATA\r\n")
+		if !chunking {
+			s.c.WriteString("DATA\r\n")
+		}
 	}
 	mailErr := s.judge("MAIL", timeout)
 	s.begun = s.begun || !s.broken
@@ -111,9 +134,16 @@ func (s *session) transaction(env mail.Envelope, body mail.Body) []error {
 			errs[i] = mailErr
 		}
 	}
-	if accepted == 0 && !pipelining {
+	if wanted := accepted > 0 && mailErr == nil; !wanted && (chunking || !pipelining) {
 		s.reset()
 		return errs
+	}
+	if chunking {
+		err := s.chunk(body, !env.Binary)
+		if s.clean {
+			s.tell(env, errs)
+		}
+		return fill(errs, err)
 	}
 	if !pipelining {
 		s.c.WriteString("DATA\r\n")
@@ -191,17 +221,53 @@ func (s *session) data(body mail.Body, wanted bool) error {
 		}
 		return s.trouble("DATA", err)
 	}
-	if r, err = s.reply("the final dot", s.o.Timeouts.Final); err != nil {
-		return err
-	}
+	return s.final("the final dot")
+}
+
+// final reads what the host says of the whole message.
+func (s *session) final(at string) error {
+	r, err := s.reply(at, s.o.Timeouts.Final)
 	switch {
+	case err != nil:
+		return err
 	case r.OK():
 		s.clean, s.taken = true, r
 		return nil
 	case r.Code < 400:
-		return s.trouble("the final dot", s.said(r))
+		return s.trouble(at, s.said(r))
 	}
 	return s.said(r)
+}
+
+// chunk sends the message by BDAT, in one piece. A host that has less than all
+// of it has nothing (RFC 3030 §2), so a message that turns out to be unfit is
+// ended with the connection.
+func (s *session) chunk(body mail.Body, text bool) error {
+	rc, err := body.Open()
+	if err != nil {
+		s.reset()
+		return fmt.Errorf("opening the message: %w", err)
+	}
+	defer rc.Close()
+	size := body.Size()
+	s.c.SetTimeouts(s.o.Timeouts.Command, s.o.Timeouts.Block)
+	s.c.WriteString("BDAT " + strconv.FormatInt(size, 10) + " LAST\r\n")
+	var r io.Reader = io.LimitReader(rc, size)
+	if text {
+		r = smtpwire.NewTextCheck(r)
+	}
+	n, err := io.Copy(s.c, r)
+	switch {
+	case errors.Is(err, smtpwire.ErrText):
+		s.broken = true
+		return &mail.Status{Code: 554, Enhanced: [3]int{5, 6, 0}, Text: "the message has a bare CR or LF and cannot be sent", Err: err}
+	case err == nil && n < size:
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return s.trouble("BDAT", err)
+	}
+	return s.final("BDAT")
 }
 
 func (s *session) send(body mail.Body) error {

@@ -18,7 +18,10 @@ type client struct {
 	transaction mta.Transaction // nil: none
 }
 
-var _ smtpwire.Handler = (*client)(nil)
+var (
+	_ smtpwire.Handler = (*client)(nil)
+	_ smtpwire.Starter = (*client)(nil)
+)
 
 // Secured implements smtpwire.Handler.
 func (c *client) Secured(state tls.ConnectionState) {
@@ -31,7 +34,7 @@ func (c *client) Secured(state tls.ConnectionState) {
 func (c *client) Hello(_ context.Context, h smtpwire.Hello) (smtpwire.Offer, error) {
 	c.session.Helo, c.session.ESMTP = h.Name, h.ESMTP
 	o := c.server.o
-	offer := smtpwire.Offer{DSN: o.DSN}
+	offer := smtpwire.Offer{DSN: o.DSN, Chunking: true, RequireTLS: true, ETRN: o.Start != nil && !o.Submission}
 	if o.Submission && c.session.Client.Private() {
 		offer.Auth = o.Authenticator.Mechanisms(c.session.Client)
 	}
@@ -49,7 +52,7 @@ func (c *client) Mail(ctx context.Context, m smtpwire.Mail) error {
 		return &mail.Status{Code: 530, Enhanced: [3]int{5, 7, 0}, Text: text}
 	}
 	t, err := c.server.o.Intake.Begin(ctx, &c.session, mta.Sender{
-		From: m.From, Size: m.Size, SMTPUTF8: m.SMTPUTF8, EightBit: m.EightBit,
+		From: m.From, Size: m.Size, SMTPUTF8: m.SMTPUTF8, EightBit: m.EightBit, Binary: m.Binary, RequireTLS: m.RequireTLS,
 		Ret: m.Ret, EnvID: m.EnvID, Trace: m.Trace,
 	})
 	if err != nil {
@@ -80,6 +83,11 @@ func (c *client) Data(ctx context.Context, r io.Reader) []*mail.Status {
 		return []*mail.Status{smtpwire.Reported(err)}
 	}
 	return []*mail.Status{{Code: 250, Enhanced: [3]int{2, 0, 0}, Text: "queued as " + string(t.Trace())}}
+}
+
+// Start implements smtpwire.Starter.
+func (c *client) Start(ctx context.Context, domain string, wide bool) (int, error) {
+	return c.server.o.Start(ctx, domain, wide)
 }
 
 // Reset implements smtpwire.Handler.

@@ -29,7 +29,7 @@ func TestImplicitTLS(t *testing.T) {
 	}()
 	conn := tls.Client(near, pair.client)
 	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
-	chat(t, conn, "S: 220\nC: EHLO x\nS: 250-mx.us.test|250-PIPELINING|250-8BITMIME|250-SMTPUTF8|250-ENHANCEDSTATUSCODES|250 SIZE\n"+
+	chat(t, conn, "S: 220\nC: EHLO x\nS: 250-mx.us.test|250-PIPELINING|250-8BITMIME|250-SMTPUTF8|250-ENHANCEDSTATUSCODES|250-SIZE 52428800|250-CHUNKING|250-BINARYMIME|250 REQUIRETLS\n"+
 		"C: MAIL FROM:<>\nS: 250\nC: RCPT TO:<a@us.test>\nS: 250\nC: DATA\nS: 354\nC: .\nS: 250\nC: QUIT\nS: 221")
 	near.Close()
 	<-done

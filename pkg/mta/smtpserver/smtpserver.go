@@ -48,6 +48,8 @@ type Options struct {
 	SpoolDir string
 	// DSN announces RFC 3461. The Intake must then honour NOTIFY=SUCCESS.
 	DSN bool
+	// Start serves ETRN (smtpwire.Starter), not on submission; nil: not offered.
+	Start func(ctx context.Context, domain string, wide bool) (int, error)
 	// TrustTrace says which clients may name their messages themselves (XTRACE),
 	// so that one trace follows a message over several of our hosts; nil: none.
 	TrustTrace func(netip.Addr) bool

@@ -90,6 +90,39 @@ func (d *DotWriter) fail(cause error) int {
 	return 0
 }
 
+// textCheck is a Reader that fails before it yields a bare CR or LF.
+type textCheck struct {
+	r  io.Reader
+	cr bool // the last octet was CR
+}
+
+// NewTextCheck returns a Reader of r that fails with ErrText at a bare CR or LF:
+// for text that goes by BDAT.
+func NewTextCheck(r io.Reader) io.Reader { return &textCheck{r: r} }
+
+// Read implements io.Reader.
+func (t *textCheck) Read(p []byte) (int, error) {
+	n, err := t.r.Read(p)
+	for rest := p[:n]; len(rest) > 0; {
+		if t.cr && rest[0] != '\n' {
+			return 0, fmt.Errorf("%w: %w", ErrText, wire.ErrBareCR)
+		}
+		i := bytes.IndexAny(rest, "\r\n")
+		switch {
+		case i < 0:
+			t.cr, rest = false, nil
+		case rest[i] == '\n' && !(t.cr && i == 0):
+			return 0, fmt.Errorf("%w: %w", ErrText, wire.ErrBareLF)
+		default:
+			t.cr, rest = rest[i] == '\r', rest[i+1:]
+		}
+	}
+	if err == io.EOF && t.cr {
+		return n, fmt.Errorf("%w: %w", ErrText, wire.ErrBareCR)
+	}
+	return n, err
+}
+
 // Close ends the message with CRLF.CRLF, adding the CRLF of a last line that
 // has none. It does not close what it writes to.
 func (d *DotWriter) Close() error {

@@ -38,6 +38,14 @@ type Handler interface {
 	Reset()
 }
 
+// Starter is a Handler that starts sending what waits for a host (ETRN,
+// RFC 1985), where Offer.ETRN is set.
+type Starter interface {
+	// Start makes the mail for a domain, of ours to keep for it, due now, and
+	// for its subdomains if wide. It returns how many recipients wait.
+	Start(ctx context.Context, domain string, wide bool) (int, error)
+}
+
 // Exchange is the server's side of a SASL exchange (auth.Exchange is one).
 type Exchange interface {
 	// Next takes the client's response, nil if there was no initial one, and

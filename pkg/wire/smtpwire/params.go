@@ -18,6 +18,10 @@ type Mail struct {
 	Size     int64
 	SMTPUTF8 bool
 	EightBit bool
+	// Binary is BODY=BINARYMIME (RFC 3030): lines mean nothing in the body.
+	Binary bool
+	// RequireTLS is RFC 8689.
+	RequireTLS bool
 	// Ret is FULL, HDRS or empty; EnvID is xtext-decoded (RFC 3461 §4.3, §4.4).
 	Ret, EnvID string
 	// Trace came with our own XTRACE; empty: none did.
@@ -31,6 +35,9 @@ type Offer struct {
 	Auth []string
 	// DSN is RFC 3461; Trace is XTRACE, Deliver is XDELIVER, History is XHISTORY.
 	DSN, Trace, Deliver, History bool
+	// Chunking is BDAT, with BINARYMIME (RFC 3030); ETRN is RFC 1985 and wants a
+	// Handler that is a Starter; RequireTLS is RFC 8689, announced under TLS alone.
+	Chunking, ETRN, RequireTLS bool
 }
 
 var (
@@ -66,10 +73,16 @@ func (m *Mail) set(key, value string, o Offer) *mail.Status {
 	case key == "SIZE":
 		return m.setSize(value)
 	case key == "BODY":
-		m.EightBit = strings.EqualFold(value, "8BITMIME")
+		m.Binary = strings.EqualFold(value, "BINARYMIME") && o.Chunking
+		m.EightBit = strings.EqualFold(value, "8BITMIME") || m.Binary
 		if !m.EightBit && !strings.EqualFold(value, "7BIT") {
 			return errBadParam
 		}
+	case key == "REQUIRETLS" && o.RequireTLS:
+		if value != "" {
+			return errBadParam
+		}
+		m.RequireTLS = true
 	case key == "SMTPUTF8":
 		if value != "" {
 			return errBadParam

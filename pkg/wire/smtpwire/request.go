@@ -16,8 +16,14 @@ func AppendMail(dst []byte, env mail.Envelope, size int64, ext Extensions) []byt
 	if ext.Has(ExtSize) && size > 0 {
 		dst = strconv.AppendInt(append(dst, " SIZE="...), size, 10)
 	}
-	if ext.Has(ExtEightBit) && env.EightBit {
+	switch {
+	case ext.Has(ExtBinary) && ext.Has(ExtChunking) && env.Binary:
+		dst = append(dst, " BODY=BINARYMIME"...)
+	case ext.Has(ExtEightBit) && env.EightBit:
 		dst = append(dst, " BODY=8BITMIME"...)
+	}
+	if ext.Has(ExtRequireTLS) && env.RequireTLS {
+		dst = append(dst, " REQUIRETLS"...)
 	}
 	if ext.Has(ExtUTF8) && NeedsUTF8(env) {
 		dst = append(dst, " SMTPUTF8"...)

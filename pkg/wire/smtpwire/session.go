@@ -148,6 +148,8 @@ func (s *session) dispatch(cmd Command) error {
 		s.rcptTo(cmd)
 	case "DATA":
 		return s.data(cmd)
+	case "BDAT":
+		return s.chunk(cmd)
 	case "QUIT":
 		if s.bare(cmd) {
 			s.hangUp(status(221, 0, 0, "goodbye"))
@@ -176,11 +178,11 @@ func (s *session) other(cmd Command) {
 		s.reply(status(252, 0, 0, "send some mail and see"))
 	case "HELP":
 		s.reply(status(214, 0, 0, "see RFC 5321"))
-	case "BDAT": // not offered: the bytes that follow would be taken for commands
-		s.hangUp(status(502, 5, 1, "CHUNKING is not offered"))
 	case ExtHistory:
 		s.history(cmd)
-	case "EXPN", "ETRN", "TURN", "SEND", "SOML", "SAML":
+	case "ETRN":
+		s.etrn(cmd)
+	case "EXPN", "TURN", "SEND", "SOML", "SAML":
 		s.fail(cmd.Verb, status(502, 5, 1, "command not implemented"))
 	default:
 		if foreign(cmd.Verb) {

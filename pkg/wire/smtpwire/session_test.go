@@ -354,7 +354,7 @@ func TestSessionDialogues(t *testing.T) {
 			want: []string{"hello x true", "mail <a@b>", "rcpt <c@b>", "rcpt <d@b>", `data "x\r\n"`},
 		},
 		{
-			name: "BDAT ends the connection before its chunk can be read",
+			name: "BDAT that is not offered ends the connection before its chunk can be read",
 			script: `
 				S: 220
 				R: "HELO x\r\nBDAT 30 LAST\r\nMAIL FROM:<evil@b>\r\nRSET\r\n"

@@ -31,6 +31,7 @@ func (s *session) greeted(cmd Command) {
 		return
 	}
 	s.reset()
+	offer.RequireTLS = offer.RequireTLS && s.tls
 	s.hello, s.esmtp, s.offer = true, hello.ESMTP, offer
 	if !hello.ESMTP {
 		s.offer = Offer{}
@@ -59,6 +60,15 @@ func (s *session) keywords() []string {
 	}
 	if s.offer.DSN {
 		k = append(k, ExtDSN)
+	}
+	if s.offer.Chunking {
+		k = append(k, ExtChunking, ExtBinary)
+	}
+	if s.offer.RequireTLS {
+		k = append(k, ExtRequireTLS)
+	}
+	if s.offer.ETRN {
+		k = append(k, ExtETRN)
 	}
 	if s.offer.Trace {
 		k = append(k, ExtTrace)
@@ -126,6 +136,9 @@ func (s *session) data(cmd Command) error {
 			code = 503
 		}
 		s.fail(cmd.Verb, status(code, 5, 1, "no valid recipients"))
+		return nil
+	case s.mail.Binary: // RFC 3030 §3: its lines mean nothing
+		s.fail(cmd.Verb, status(503, 5, 1, "a BINARYMIME message comes by BDAT"))
 		return nil
 	}
 	s.reply(&mail.Status{Code: 354, Text: "end with <CRLF>.<CRLF>"})
