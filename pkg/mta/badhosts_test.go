@@ -122,6 +122,13 @@ func (f *farHosts) LookupIPAddr(_ context.Context, host string) ([]net.IPAddr, e
 	return []net.IPAddr{{IP: ip}}, nil
 }
 
+// at is when the recipient's message was taken.
+func (f *farHosts) at(recipient string) time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.took[recipient]
+}
+
 func (f *farHosts) dial(_ context.Context, _, addr string) (net.Conn, error) {
 	var bad badHost
 	if strings.HasPrefix(addr, "198.51.100.2:") {
@@ -229,7 +236,7 @@ func oneBadHost(t *testing.T, dir string, bad *badHost, alone bool) {
 	}
 	time.Sleep(2 * time.Hour)
 	for i := range n {
-		if at := f.took[fmt.Sprintf("u%d@good.test", i)]; at.IsZero() || at.Sub(start) > 5*time.Second {
+		if at := f.at(fmt.Sprintf("u%d@good.test", i)); at.IsZero() || at.Sub(start) > 5*time.Second {
 			t.Errorf("a good host's mail was taken at %v, %v after it was sent", at, at.Sub(start))
 		}
 	}
@@ -247,7 +254,7 @@ func oneBadHost(t *testing.T, dir string, bad *badHost, alone bool) {
 	time.Sleep(3 * time.Hour)
 	var first, last time.Time
 	for i := range n {
-		at := f.took[fmt.Sprintf("u%d@bad.test", i)]
+		at := f.at(fmt.Sprintf("u%d@bad.test", i))
 		if at.IsZero() {
 			t.Errorf("u%d@bad.test still waits", i)
 		}
