@@ -51,3 +51,27 @@ type Searcher interface {
 	// for a Match.
 	Search(ctx context.Context, keys []SearchKey) (SearchHits, error)
 }
+
+var (
+	_ Searcher = (*ownBox)(nil)
+	_ Searcher = (*guardedBox)(nil)
+)
+
+// Search implements Searcher; without an index nothing is known.
+func (b *ownBox) Search(ctx context.Context, keys []SearchKey) (SearchHits, error) {
+	if s, ok := b.Mailbox.(Searcher); ok {
+		return s.Search(ctx, keys)
+	}
+	return SearchHits{}, nil
+}
+
+// Search implements Searcher.
+func (b *guardedBox) Search(ctx context.Context, keys []SearchKey) (SearchHits, error) {
+	if _, err := b.need(ctx, RightRead); err != nil {
+		return SearchHits{}, err
+	}
+	if s, ok := b.box.(Searcher); ok {
+		return s.Search(ctx, keys)
+	}
+	return SearchHits{}, nil
+}

@@ -43,6 +43,7 @@ func capabilities(o Options) string {
 		" THREAD=ORDEREDSUBJECT THREAD=REFERENCES" + // RFC 5256
 		" PARTIAL" + // RFC 9394
 		" UIDONLY" + // RFC 9586
+		" INPROGRESS" + // RFC 9585
 		" WITHIN" + // RFC 5032
 		" SAVEDATE" + // RFC 8514
 		" OBJECTID" + // RFC 8474

@@ -35,8 +35,11 @@ func (c *session) copyTo(cmd *imapwire.Command, by numbering) error {
 	if err != nil {
 		return err
 	}
-	result, err := c.box.box.Copy(c.ctx, uids, name, c.store.Quota)
-	if err != nil {
+	var result store.CopyResult
+	if err = c.patiently(cmd.Tag, func() (err error) {
+		result, err = c.box.box.Copy(c.ctx, uids, name, c.store.Quota)
+		return err
+	}); err != nil {
 		return copyError(name, err)
 	}
 	c.code = appendCopyUID(c.code, result)
@@ -51,8 +54,11 @@ func (c *session) moveTo(cmd *imapwire.Command, by numbering) error {
 	if c.box.readOnly {
 		return errReadOnly()
 	}
-	result, err := c.box.box.Move(c.ctx, uids, name)
-	if err != nil {
+	var result store.CopyResult
+	if err = c.patiently(cmd.Tag, func() (err error) {
+		result, err = c.box.box.Move(c.ctx, uids, name)
+		return err
+	}); err != nil {
 		return copyError(name, err)
 	}
 	if len(result.From) == 0 {

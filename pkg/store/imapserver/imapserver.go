@@ -44,6 +44,8 @@ type Options struct {
 	IdleTimeout time.Duration
 	// KeepAlive is how often an idling client hears from us; zero: 2 minutes.
 	KeepAlive time.Duration
+	// Progress is how often a client hears how far its command is; zero: 10 seconds.
+	Progress time.Duration
 	// WriteTimeout ends a session whose client does not read; zero: 2 minutes.
 	WriteTimeout time.Duration
 }
@@ -70,6 +72,9 @@ func New(o Options) *Server {
 	}
 	if o.KeepAlive <= 0 {
 		o.KeepAlive = 2 * time.Minute
+	}
+	if o.Progress <= 0 {
+		o.Progress = 10 * time.Second
 	}
 	if o.WriteTimeout <= 0 {
 		o.WriteTimeout = 2 * time.Minute

@@ -35,7 +35,7 @@ func (c *session) searchBy(cmd *imapwire.Command, uid bool) error {
 	if c.has(rev2) && !q.extended { // RFC 9051 §7.3.4: there is no other answer
 		q.extended, q.all = true, true
 	}
-	found, err := c.find(q)
+	found, err := c.find(cmd.Tag, q)
 	if err != nil {
 		if q.save {
 			c.box.saved = nil // RFC 5182 §2.1
@@ -112,11 +112,12 @@ type candidate struct {
 // find returns the indexes of the messages that meet all conditions. It looks
 // at flags first, then into the store's index, at what the store keeps rendered
 // for those left over, and at bodies last.
-func (c *session) find(q *searchRequest) ([]int, error) {
+func (c *session) find(tag string, q *searchRequest) ([]int, error) {
 	left, found := c.sift(q.conditions, nil)
 	if len(left) > fewLeft && len(q.lookups) > 0 && c.lookUpAll(q.lookups) {
 		left, found = c.sift(q.conditions, append(left, found...))
 	}
+	c.begins(tag, len(left))
 	for _, what := range [...]cost{costStored, costBody} {
 		var err error
 		if left, err = c.runStored(q.conditions, left, what); err != nil {
@@ -179,6 +180,7 @@ func (c *session) runStored(conditions []condition, indexes []int, what cost) ([
 		if err != nil {
 			return nil, err
 		}
+		c.goesOn(1)
 		for len(rest) > 0 && v.uids[rest[0]] < m.UID {
 			rest = rest[1:]
 		}

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"mailsrv/pkg/auth"
+	"mailsrv/pkg/directory"
 	"mailsrv/pkg/store"
 	"mailsrv/pkg/store/sqlstore"
 )
@@ -92,7 +94,11 @@ func TestSearchIsTheSameWithIndex(t *testing.T) {
 	check("some indexed")
 	index()
 	check("all indexed")
-	box, err := p.account().Open(context.Background(), "INBOX")
+	granted, err := store.Begin(context.Background(), p.store, p.dir, "alice", auth.Client{Service: directory.ServiceIMAP}, store.NoQuota())
+	if err != nil {
+		t.Fatal(err)
+	}
+	box, err := granted.Account.Open(context.Background(), "INBOX")
 	if err != nil {
 		t.Fatal(err)
 	}

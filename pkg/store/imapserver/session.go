@@ -32,6 +32,8 @@ type session struct {
 	// code goes into the brackets of the OK that answers the command in hand.
 	code       []byte
 	compressed compression
+	// progress is that of the command in hand.
+	progress progress
 	// done: LOGOUT was said.
 	done bool
 }

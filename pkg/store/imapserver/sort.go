@@ -44,7 +44,7 @@ func (c *session) sortBy(cmd *imapwire.Command, uid bool) error {
 	if err := c.readAfterCharset(q, l); err != nil {
 		return err
 	}
-	found, err := c.find(q)
+	found, err := c.find(cmd.Tag, q)
 	if err == nil {
 		found, err = c.order(found, keys)
 	}

@@ -34,7 +34,7 @@ func (c *session) threadBy(cmd *imapwire.Command, uid bool) error {
 	if err := c.readAfterCharset(q, l); err != nil {
 		return err
 	}
-	found, err := c.find(q)
+	found, err := c.find(cmd.Tag, q)
 	var messages []thread.Message
 	if err == nil {
 		messages, err = c.threadable(found)
