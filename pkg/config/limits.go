@@ -31,8 +31,10 @@ func (l Limits) validate(bad report) {
 		path string
 		l    Limit
 	}{{"limits.smtp", l.SMTP}, {"limits.mailbox", l.Mailbox}, {"limits.ldap", l.LDAP}} {
-		if min(x.l.PerAddress, x.l.PerNetwork, x.l.PerMinute, x.l.Total) < 0 {
-			bad(x.path, "a limit is 0, which is none, or more")
+		for key, n := range map[string]int{"per_address": x.l.PerAddress, "per_network": x.l.PerNetwork, "per_minute": x.l.PerMinute, "total": x.l.Total} {
+			if n < 0 {
+				bad(x.path+"."+key, "a limit is 0, which is none, or more")
+			}
 		}
 	}
 }

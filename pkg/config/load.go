@@ -1,21 +1,12 @@
 package config
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io"
-	"maps"
-	"net"
-	"net/netip"
-	"net/url"
 	"os"
-	"path/filepath"
+	"reflect"
 	"slices"
-	"sort"
 	"strings"
 
-	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 )
@@ -33,347 +24,48 @@ func Load(path string) (Config, error) {
 // Parse is Load for bytes that were read; name stands in the errors.
 func Parse(name string, b []byte) (Config, error) {
 	c := Default()
-	file, err := parser.ParseBytes(b, 0)
+	file, err := parser.ParseBytes(b, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
-		return Config{}, fault(name, err)
+		return Config{}, joined(name, []fault{syntax(err)})
 	}
-	var faults []error
-	if len(file.Docs) > 0 && file.Docs[0].Body != nil {
-		faults = decode(name, file.Docs[0].Body, b, &c)
-	}
-	if len(faults) == 0 {
-		if c.Hostname == "" {
-			c.Hostname, _ = os.Hostname()
-		}
-		faults = c.validate(position{name, file})
-	}
-	return c, errors.Join(faults...)
-}
-
-// decode decodes strictly. The library stops at the first fault of a document,
-// so a faulty document is decoded again section by section, and a faulty
-// section key by key: each fault is then reported once.
-func decode(name string, node ast.Node, b []byte, into any) []error {
-	dec := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict())
-	err := dec.Decode(into)
-	if err == nil || errors.Is(err, io.EOF) {
-		return nil
-	}
-	m, ok := node.(*ast.MappingNode)
-	if !ok || len(m.Values) < 2 {
-		return []error{fault(name, err)}
-	}
-	var faults []error
-	for _, v := range m.Values {
-		// Blank out every line of the other keys: positions stay true.
-		only := blankExcept(b, v, m.Values)
-		if sub, ok := v.Value.(*ast.MappingNode); ok && len(sub.Values) > 1 {
-			for _, sv := range sub.Values {
-				inner := blankExcept(only, sv, sub.Values)
-				scratch := Default()
-				if err := yaml.NewDecoder(bytes.NewReader(inner), yaml.Strict()).Decode(&scratch); err != nil && !errors.Is(err, io.EOF) {
-					faults = append(faults, fault(name, err))
-				}
-			}
-			continue
-		}
-		scratch := Default()
-		if err := yaml.NewDecoder(bytes.NewReader(only), yaml.Strict()).Decode(&scratch); err != nil && !errors.Is(err, io.EOF) {
-			faults = append(faults, fault(name, err))
-		}
-	}
-	if len(faults) == 0 { // a fault that only the whole shows, such as a key twice
-		faults = []error{fault(name, err)}
-	}
-	return faults
-}
-
-// blankExcept empties the lines of all siblings but keep.
-func blankExcept(b []byte, keep *ast.MappingValueNode, all []*ast.MappingValueNode) []byte {
-	lines := bytes.Split(b, []byte("\n"))
-	starts := make([]int, 0, len(all)+1)
-	for _, v := range all {
-		starts = append(starts, v.Key.GetToken().Position.Line-1)
-	}
-	sort.Ints(starts)
-	end := len(lines)
-	indent := keep.Key.GetToken().Position.Column - 1
-	for i := starts[len(starts)-1] + 1; i < len(lines); i++ { // where the mapping itself ends
-		l := lines[i]
-		if t := bytes.TrimLeft(l, " "); len(t) > 0 && t[0] != '#' && len(l)-len(t) < indent {
-			end = i
+	d := newDecoder()
+	for i, doc := range file.Docs {
+		if i > 0 {
+			d.bad("", doc.GetToken(), "a second document; the file is one")
 			break
 		}
-	}
-	starts = append(starts, end)
-	kept := keep.Key.GetToken().Position.Line - 1
-	out := slices.Clone(lines)
-	for i := range len(starts) - 1 {
-		if starts[i] == kept {
-			continue
-		}
-		for l := starts[i]; l < starts[i+1]; l++ {
-			out[l] = nil
+		if doc.Body != nil && doc.Body.Type() != ast.CommentType {
+			d.value("", doc.Body, reflect.ValueOf(&c).Elem(), 0)
 		}
 	}
-	return bytes.Join(out, []byte("\n"))
+	if c.Hostname == "" {
+		c.Hostname, _ = os.Hostname()
+	}
+	return c, joined(name, append(d.faults, c.validate(d)...))
 }
 
-// fault is a decoder's error as one line "name:line:column: what".
-func fault(name string, err error) error {
-	var y yaml.Error
-	if errors.As(err, &y) {
-		p := y.GetToken().Position
-		return fmt.Errorf("%s:%d:%d: %s", name, p.Line, p.Column, y.GetMessage())
+// at returns where a key stands, or the nearest key above it that the file has,
+// and whether it is the key itself.
+func (d *decoder) at(path string) (p place, itself bool) {
+	for above := path; above != ""; above = above[:max(strings.LastIndexAny(above, ".["), 0)] {
+		if p, ok := d.places[above]; ok {
+			return p, above == path
+		}
 	}
-	if v, ok := errors.AsType[*valueError](err); ok {
-		return fmt.Errorf("%s:%d:%d: %s", name, v.line, v.column, v.text)
-	}
-	first, _, _ := strings.Cut(err.Error(), "\n")
-	return fmt.Errorf("%s: %s", name, first)
+	return place{1, 1}, false
 }
 
-// position finds where a key stands in the file.
-type position struct {
-	name string
-	file *ast.File
+// follows reports whether what is wrong with a key comes of a fault that the
+// decoder found: in the key, or, if the key is missing, beside it.
+func (d *decoder) follows(path string, itself bool) bool {
+	beside := path[:max(strings.LastIndexAny(path, ".["), 0)]
+	return slices.ContainsFunc(d.faults, func(f fault) bool {
+		return within(f.path, path) || within(path, f.path) || !itself && within(f.path, beside)
+	})
 }
 
-// at returns "name:line:column" of a path such as "$.mta.dns", or of the
-// nearest key above it that the file has.
-func (p position) at(path string) string {
-	for {
-		q, err := yaml.PathString(path)
-		if err == nil {
-			if n, err := q.FilterFile(p.file); err == nil && n != nil {
-				t := n.GetToken().Position
-				return fmt.Sprintf("%s:%d:%d", p.name, t.Line, t.Column)
-			}
-		}
-		i := strings.LastIndexAny(path, ".[")
-		if i <= 1 {
-			return p.name + ":1:1"
-		}
-		path = path[:i]
-	}
-}
-
-// Validate reports what no single key shows: what is missing for the roles that
-// run, say after --roles changed them. All faults are in the one error.
-func (c Config) Validate() error {
-	return errors.Join(c.validate(position{"configuration", &ast.File{}})...)
-}
-
-// validate reports what decoding cannot see.
-func (c Config) validate(p position) []error {
-	var faults []error
-	bad := func(path, format string, args ...any) {
-		faults = append(faults, fmt.Errorf("%s: %s: %s", p.at("$."+path), path, fmt.Sprintf(format, args...)))
-	}
-	for i, r := range c.Roles {
-		if !slices.Contains(AllRoles(), r) {
-			bad(fmt.Sprintf("roles[%d]", i), "unknown role %q; the roles are mta, mmp, store and directory", r)
-		}
-	}
-	if len(c.Roles) == 0 {
-		bad("roles", "at least one role must run")
-	}
-	if c.Data == "" || !filepath.IsAbs(c.Data) {
-		bad("data", "%q is no absolute path", c.Data)
-	}
-	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
-		bad("log.level", "%q is none of debug, info, warn, error", c.Log.Level)
-	}
-	if !slices.Contains([]string{"text", "json"}, c.Log.Format) {
-		bad("log.format", "%q is neither text nor json", c.Log.Format)
-	}
-	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
-		bad("tls", "cert and key go together")
-	}
-	for i, p := range c.TLS.Further {
-		if p.Cert == "" || p.Key == "" || c.TLS.Cert == "" {
-			bad(fmt.Sprintf("tls.further[%d]", i), "cert and key go together, and further ones want tls.cert")
-		}
-	}
-	c.validateListeners(bad)
-	c.validateRemotes(bad)
-	c.validateSecrets(bad)
-	c.validateForeign(bad)
-	c.validateNumbers(bad)
-	return faults
-}
-
-// report takes one fault, by the path of its key.
-type report func(path, format string, args ...any)
-
-// validateSecrets finds accounts without the file of their secret.
-func (c Config) validateSecrets(bad report) {
-	for i, s := range c.Directory.Services {
-		if s.DN == "" || s.PasswordFile == "" && s.Certificate == "" {
-			bad(fmt.Sprintf("directory.services[%d]", i), "a service needs a dn, and a password_file or a certificate")
-		}
-	}
-	for i, p := range c.Store.Proxies {
-		if p.Name == "" || p.SecretFile == "" || len(p.Networks) == 0 {
-			bad(fmt.Sprintf("store.proxies[%d]", i), "a proxy needs a name, a secret_file and the networks it comes from")
-		}
-	}
-	for i, s := range c.MMP.Stores {
-		if s.ProxyName == "" || s.SecretFile == "" {
-			bad(fmt.Sprintf("mmp.stores[%d]", i), "a store needs the proxy_name and secret_file that the MMP logs in with")
-		}
-	}
-	if c.Directory.BindDN != "" && c.Directory.BindPasswordFile == "" {
-		bad("directory.bind_dn", "needs directory.bind_password_file")
-	}
-	if c.MTA.SmartHost.Username != "" && c.MTA.SmartHost.PasswordFile == "" {
-		bad("mta.smart_host.username", "needs mta.smart_host.password_file")
-	}
-}
-
-// validateNumbers finds numbers out of range, such as an interval of nothing,
-// with which the queue would never rest.
-func (c Config) validateNumbers(bad report) {
-	if c.Directory.Pool < 1 {
-		bad("directory.pool", "must be at least 1")
-	}
-	if c.Directory.Timeout == 0 {
-		bad("directory.timeout", "must be more than 0")
-	}
-	if c.MTA.Port < 1 || c.MTA.Port > 65535 {
-		bad("mta.port", "%d is no port", c.MTA.Port)
-	}
-	c.MTA.Checks.validate(bad)
-	c.Limits.validate(bad)
-	c.MTA.Routing.validate(bad)
-	if c.MTA.MaxRecipients < 100 {
-		bad("mta.max_recipients", "must be at least 100 (RFC 5321 section 4.5.3.1.8)")
-	}
-	q := c.MTA.Queue
-	if len(q.Retry) == 0 {
-		bad("mta.queue.retry", "at least one interval is needed")
-	}
-	for i, d := range q.Retry {
-		if d == 0 {
-			bad(fmt.Sprintf("mta.queue.retry[%d]", i), "must be more than 0")
-		}
-	}
-	if q.Lifetime == 0 {
-		bad("mta.queue.lifetime", "must be more than 0")
-	}
-	if q.Concurrency < 1 {
-		bad("mta.queue.concurrency", "must be at least 1")
-	}
-	if q.PerDestination < 1 {
-		bad("mta.queue.per_destination", "must be at least 1")
-	}
-}
-
-func (c Config) validateListeners(bad report) {
-	tls := c.TLS.Cert != ""
-	lists := map[string]Listeners{
-		"admin.listen": c.Admin.Listen, "directory.listen.ldap": c.Directory.Listen.LDAP, "directory.listen.ldaps": c.Directory.Listen.LDAPS,
-		"store.pop3.listen": c.Store.POP3.Listen, "store.pop3.listen_tls": c.Store.POP3.ListenTLS,
-		"mmp.pop3.listen": c.MMP.POP3.Listen, "mmp.pop3.listen_tls": c.MMP.POP3.ListenTLS,
-		"store.imap.listen": c.Store.IMAP.Listen, "store.imap.listen_tls": c.Store.IMAP.ListenTLS, "store.lmtp.listen": c.Store.LMTP.Listen,
-		"mmp.imap.listen": c.MMP.IMAP.Listen, "mmp.imap.listen_tls": c.MMP.IMAP.ListenTLS, "mta.smtp.listen": c.MTA.SMTP.Listen,
-		"mta.submission.listen": c.MTA.Submission.Listen, "mta.submissions.listen": c.MTA.Submissions.Listen,
-	}
-	for _, path := range slices.Sorted(maps.Keys(lists)) { // the same order each time
-		for i, a := range lists[path] {
-			if !validAddress(a) {
-				bad(fmt.Sprintf("%s[%d]", path, i), "%q is no host:port and no unix:/path", a)
-			}
-		}
-	}
-	for i, a := range c.Admin.Listen {
-		if c.Admin.Pprof && validAddress(a) && !onLoopback(a) {
-			bad(fmt.Sprintf("admin.listen[%d]", i), "%q can be reached from elsewhere, and profiles (admin.pprof) are for this machine alone: listen on 127.0.0.1 or [::1]", a)
-		}
-	}
-	needs := map[string]bool{
-		"directory.listen.ldaps": c.Runs(RoleDirectory) && len(c.Directory.Listen.LDAPS) > 0,
-		"store.imap.listen_tls":  c.Runs(RoleStore) && len(c.Store.IMAP.ListenTLS) > 0,
-		"store.pop3.listen_tls":  c.Runs(RoleStore) && len(c.Store.POP3.ListenTLS) > 0,
-		"mmp.imap.listen_tls":    c.Runs(RoleMMP) && len(c.MMP.IMAP.ListenTLS) > 0,
-		"mmp.pop3.listen_tls":    c.Runs(RoleMMP) && len(c.MMP.POP3.ListenTLS) > 0,
-		"mta.submissions.listen": c.Runs(RoleMTA) && len(c.MTA.Submissions.Listen) > 0,
-	}
-	for _, path := range slices.Sorted(maps.Keys(needs)) {
-		if needs[path] && !tls {
-			bad(path, "needs a certificate: set tls.cert and tls.key, or make the list empty: []")
-		}
-	}
-}
-
-// onLoopback reports whether only this machine reaches a listener's address.
-func onLoopback(a string) bool {
-	if strings.HasPrefix(a, "unix:") {
-		return true
-	}
-	host, _, _ := net.SplitHostPort(a)
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.IsLoopback()
-}
-
-func (c Config) validateRemotes(bad report) {
-	for i, u := range c.Directory.URLs {
-		if v, err := url.Parse(u); err != nil || !slices.Contains([]string{"ldap", "ldaps", "ldapi"}, v.Scheme) {
-			bad(fmt.Sprintf("directory.url[%d]", i), "%q is no ldap://, ldaps:// or ldapi:// URL", u)
-		}
-	}
-	if !c.Runs(RoleDirectory) && len(c.Directory.URLs) == 0 {
-		bad("directory.url", "the directory role does not run here: say where it is")
-	}
-	modes := []string{"none", "starttls", "implicit"}
-	for i, s := range c.MMP.Stores {
-		at := fmt.Sprintf("mmp.stores[%d].", i)
-		if s.Host == "" || !validAddress(s.Address) {
-			bad(at+"address", "a store needs a host and an address host:port")
-		}
-		if s.POP3Address != "" && !validAddress(s.POP3Address) {
-			bad(at+"pop3_address", "%q is no host:port", s.POP3Address)
-		}
-		if !slices.Contains(modes, s.TLS) {
-			bad(at+"tls", "%q is none of none, starttls, implicit", s.TLS)
-		}
-		if s.Kind != "" && s.Kind != "mailsrv" && s.Kind != "dovecot" {
-			bad(at+"kind", "%q is neither mailsrv nor dovecot", s.Kind)
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(c.MMP.DefaultDomains)) {
-		if name != strings.ToLower(name) || c.MMP.DefaultDomains[name] == "" {
-			bad("mmp.default_domains", "%q: write a server name in lower case, or an address, and its domain", name)
-		}
-	}
-	for i, s := range c.MTA.Stores {
-		at := fmt.Sprintf("mta.stores[%d].", i)
-		if s.Host == "" || !validAddress(s.Address) {
-			bad(at+"address", "a store needs a host and an address host:port")
-		}
-		if s.TLS != "none" && s.TLS != "starttls" {
-			bad(at+"tls", "%q is neither none nor starttls", s.TLS)
-		}
-	}
-	if !c.Runs(RoleStore) && c.Runs(RoleMMP) && len(c.MMP.Stores) == 0 {
-		bad("mmp.stores", "the store role does not run here: say where the stores are")
-	}
-	if !c.Runs(RoleStore) && c.Runs(RoleMTA) && len(c.MTA.Stores) == 0 {
-		bad("mta.stores", "the store role does not run here: say where the stores are")
-	}
-	if s := c.MTA.SmartHost; s.Address != "" && (!validAddress(s.Address) || !slices.Contains(append(modes, ""), s.TLS)) {
-		bad("mta.smart_host", "needs an address host:port and tls none, starttls or implicit")
-	}
-}
-
-func validAddress(a string) bool {
-	if path, ok := strings.CutPrefix(a, "unix:"); ok {
-		return filepath.IsAbs(path)
-	}
-	_, port, err := net.SplitHostPort(a)
-	if err != nil {
-		return false
-	}
-	_, err = net.LookupPort("tcp", port)
-	return err == nil
+// within reports whether a key is another, or below it.
+func within(path, above string) bool {
+	rest, ok := strings.CutPrefix(path, above)
+	return ok && above != "" && (rest == "" || rest[0] == '.' || rest[0] == '[')
 }

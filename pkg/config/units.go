@@ -10,20 +10,6 @@ import (
 	"github.com/goccy/go-yaml/ast"
 )
 
-// valueError is a value that cannot be read, with its place.
-type valueError struct {
-	line, column int
-	text         string
-}
-
-// Error implements error.
-func (e *valueError) Error() string { return e.text }
-
-func at(n ast.Node, format string, args ...any) error {
-	p := n.GetToken().Position
-	return &valueError{p.Line, p.Column, fmt.Sprintf(format, args...)}
-}
-
 // Duration is a time such as 90s, 5m, 4h or 5d.
 type Duration time.Duration
 
@@ -33,14 +19,14 @@ func (d *Duration) UnmarshalYAML(node ast.Node) error {
 	if days, ok := strings.CutSuffix(s, "d"); ok {
 		n, err := strconv.ParseUint(days, 10, 16)
 		if err != nil {
-			return at(node, "bad duration %q; write 90s, 5m, 4h or 5d", s)
+			return fmt.Errorf("bad duration %q; write 90s, 5m, 4h or 5d", s)
 		}
 		*d = Duration(time.Duration(n) * 24 * time.Hour)
 		return nil
 	}
 	v, err := time.ParseDuration(s)
 	if err != nil || v < 0 {
-		return at(node, "bad duration %q; write 90s, 5m, 4h or 5d", s)
+		return fmt.Errorf("bad duration %q; write 90s, 5m, 4h or 5d", s)
 	}
 	*d = Duration(v)
 	return nil
@@ -63,7 +49,7 @@ func (z *Size) UnmarshalYAML(node ast.Node) error {
 	}
 	n, err := strconv.ParseInt(number, 10, 64)
 	if err != nil || n < -1 || n > math.MaxInt64/unit {
-		return at(node, "bad size %q; write 4096, 64K, 50M or 2G, or -1 for no limit", s)
+		return fmt.Errorf("bad size %q; write 4096, 64K, 50M or 2G, or -1 for no limit", s)
 	}
 	*z = Size(n * unit)
 	if n == -1 {
