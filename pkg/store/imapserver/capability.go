@@ -15,6 +15,10 @@ func capabilities(o Options) string {
 	if _, shares := o.Store.(store.Sharer); shares {
 		sharing = " ACL RIGHTS=" + store.NewRights + // RFC 4314
 			" LIST-MYRIGHTS" // RFC 8440
+		if _, annotates := o.Store.(store.Annotator); annotates {
+			sharing += " METADATA METADATA-SERVER" + // RFC 5464
+				" LIST-METADATA" // RFC 9590
+		}
 	}
 	return "IMAP4rev1 IMAP4rev2" + // RFC 3501, RFC 9051
 		" LITERAL+" + // RFC 7888; it says more than the LITERAL- of IMAP4rev2

@@ -22,6 +22,7 @@ type listRequest struct {
 	tellSubscribed bool
 	status         *statusRequest
 	myRights       bool
+	metadata       *metadataRequest // RFC 9590
 	// name: the pattern was empty, which asks for the delimiter alone.
 	delimiterOnly bool
 }
@@ -104,6 +105,11 @@ func (c *session) readReturn(q *listRequest, l *imapwire.Lexer) {
 		case "SUBSCRIBED":
 			q.tellSubscribed = true
 		case "CHILDREN", "SPECIAL-USE":
+		case "METADATA":
+			l.Space()
+			if q.metadata = (&metadataRequest{entries: readEntries(l), maxSize: -1}); c.store.Sharing == nil {
+				l.Fail("unknown LIST return option")
+			}
 		case "MYRIGHTS": // RFC 8440
 			if q.myRights = true; c.store.Sharing == nil {
 				l.Fail("unknown LIST return option")
@@ -150,6 +156,11 @@ func (c *session) tellList(q *listRequest, entries []store.MailboxEntry) error {
 		if q.status != nil && !e.NoSelect && !e.NonExistent {
 			// Who sees a mailbox may be without the right to read it.
 			if err := c.tellStatus(e.Name, q.status); err != nil && !errors.Is(err, store.ErrNoRight) {
+				return err
+			}
+		}
+		if q.metadata != nil && !e.NoSelect && !e.NonExistent {
+			if _, err := c.tellMetadata(e.Name, q.metadata); err != nil && !errors.Is(err, store.ErrNoRight) {
 				return err
 			}
 		}

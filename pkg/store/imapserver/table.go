@@ -48,5 +48,7 @@ var commands = [...]command{
 	{"SETACL", false, updateAll, (*session).setACL},
 	{"DELETEACL", false, updateAll, (*session).deleteACL},
 	{"LISTRIGHTS", false, updateAll, (*session).listRights},
+	{"GETMETADATA", false, updateAll, (*session).getMetadata},
+	{"SETMETADATA", false, updateAll, (*session).setMetadata},
 	{"LOGOUT", false, updateNone, (*session).logout},
 }

@@ -1,7 +1,9 @@
 package sqlstore
 
 // schema is all migrations, in order; a step is never edited, only followed.
-func schema() []string { return []string{first, counters, packed, removedAt, inPacks, sharing} }
+func schema() []string {
+	return []string{first, counters, packed, removedAt, inPacks, sharing, metadata}
+}
 
 const first = `
 CREATE TABLE account (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);

@@ -134,7 +134,8 @@ func (g *group) eraseMailbox(id int64, noSelect bool) error {
 	}
 	for _, q := range [...]string{"DELETE FROM message WHERE mailbox=?", "DELETE FROM expunged WHERE mailbox=?",
 		"DELETE FROM delivered WHERE mailbox=?",
-		"DELETE FROM acl WHERE mailbox=?", "DELETE FROM seen WHERE mailbox=?", "DELETE FROM mailbox WHERE id=?"} {
+		"DELETE FROM acl WHERE mailbox=?", "DELETE FROM seen WHERE mailbox=?", "DELETE FROM annotation WHERE mailbox=?",
+		"DELETE FROM mailbox WHERE id=?"} {
 		if _, _, err := g.Exec(q, id); err != nil {
 			return err
 		}

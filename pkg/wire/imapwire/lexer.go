@@ -152,6 +152,20 @@ func (l *Lexer) NString() (string, bool) {
 	return "", false
 }
 
+// NBinary reads a string, a literal8, which may hold NUL, or NIL (RFC 5464 §5),
+// and reports whether it was a string. It is good until the next ReadCommand.
+func (l *Lexer) NBinary() ([]byte, bool) {
+	if l.Take('~') {
+		if l.Peek() != '{' {
+			l.fail("expected a literal")
+			return nil, false
+		}
+		return l.octets(), l.err == nil
+	}
+	s, ok := l.NString()
+	return []byte(s), ok
+}
+
 // quoted takes UTF-8 too, as RFC 9051 does and clients have always sent it.
 func (l *Lexer) quoted() string {
 	l.pos++
@@ -186,6 +200,16 @@ func (l *Lexer) quoted() string {
 
 // literal reads {n} CRLF and n octets that the Reader put into the buffer.
 func (l *Lexer) literal() []byte {
+	b := l.octets()
+	if bytes.IndexByte(b, 0) >= 0 {
+		l.fail("NUL in a literal")
+		return nil
+	}
+	return b
+}
+
+// octets is literal, NUL and all.
+func (l *Lexer) octets() []byte {
 	start := l.pos
 	n, digits := int64(0), 0
 	for l.pos++; l.pos < len(l.buf) && l.buf[l.pos] >= '0' && l.buf[l.pos] <= '9' && n <= math.MaxInt32; l.pos++ {
@@ -201,12 +225,7 @@ func (l *Lexer) literal() []byte {
 		return nil
 	}
 	l.pos += 3 + int(n)
-	b := rest[3 : 3+n]
-	if bytes.IndexByte(b, 0) >= 0 {
-		l.fail("NUL in a literal")
-		return nil
-	}
-	return b
+	return rest[3 : 3+n]
 }
 
 // Number reads a number of 32 bits.
