@@ -32,6 +32,14 @@ type oneUser struct {
 
 func (d *oneUser) User(context.Context, string) (directory.User, error) { return d.user, d.err }
 
+func (d *oneUser) Domain(context.Context, string) (directory.Domain, error) {
+	return directory.Domain{}, directory.ErrNotFound
+}
+
+func (d *oneUser) Recipient(context.Context, mail.Address) (directory.Recipient, error) {
+	return directory.Recipient{}, directory.ErrNotFound
+}
+
 func alice() directory.User {
 	return directory.User{UID: "alice", Domain: "example.test", Status: directory.Active, Quota: -1, MessageQuota: -1}
 }
