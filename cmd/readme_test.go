@@ -47,7 +47,7 @@ func section(t *testing.T, heading string) string {
 
 func TestReadmeConfigurations(t *testing.T) {
 	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(repository(t, "README.md"), -1)
-	if len(blocks) != 5 {
+	if len(blocks) != 6 {
 		t.Errorf("%d configurations", len(blocks))
 	}
 	for _, b := range blocks {

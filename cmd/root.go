@@ -49,7 +49,7 @@ func newRootCommand() *cobra.Command {
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see: %s --help", err, c.CommandPath())}
 	})
-	c.AddCommand(newServeCommand(), newCheckCommand(), newConfigCommand(), newUserCommand(), newDomainCommand(), newGroupCommand(), newAliasCommand(), newDirectoryCommand(), newQueueCommand(), newTraceCommand(), newMailboxCommand(),
+	c.AddCommand(newServeCommand(), newCheckCommand(), newConfigCommand(), newUserCommand(), newDomainCommand(), newGroupCommand(), newAliasCommand(), newDirectoryCommand(), newQueueCommand(), newTraceCommand(), newMailboxCommand(), newStoreCommand(),
 		newInspectCommand("verify", "Hold every body of the store against its hash, and every index and counter against what it counts"),
 		newInspectCommand("reconstruct", "Mend what of the store can be made again, and name what cannot"), newBackupCommand(), newRestoreCommand(),
 		newDKIMCommand(), newExplainCommand(), newWhoCommand(), newKickCommand(), newBansCommand())

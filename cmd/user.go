@@ -44,7 +44,7 @@ func newUserCommand() *cobra.Command {
 			return a.told(out, args[0], "password set", "password of "+args[0]+" set", made)
 		})}
 	passwd.Flags().BoolVar(&stdin, "password-stdin", false, "read the password from standard input")
-	c.AddCommand(add, passwd, newAppPasswordCommand(&a), a.set("LOGIN@DOMAIN"), a.remove("LOGIN@DOMAIN", (*directory.Provisioner).DeleteUser), a.list(false), a.show())
+	c.AddCommand(add, passwd, newAppPasswordCommand(&a), newMoveCommand(&a), newMovesCommand(&a), a.set("LOGIN@DOMAIN"), a.remove("LOGIN@DOMAIN", (*directory.Provisioner).DeleteUser), a.list(false), a.show())
 	return c
 }
 

@@ -75,6 +75,9 @@ type Identity struct {
 	// Proxy names the trusted proxy that vouched for the user; empty if the
 	// user gave a password.
 	Proxy string
+	// Carrier: it is the proxy Proxy, which acts for nobody but moves accounts
+	// between stores (CarrierName); there is no User.
+	Carrier bool
 	// Replay is the password where the user's store has to verify it itself
 	// (directory.Replay); else empty. It is never logged.
 	Replay string
@@ -82,6 +85,10 @@ type Identity struct {
 	// failed login counts and waits as everywhere.
 	Refused func(ctx context.Context)
 }
+
+// CarrierName is the authorization identity of a proxy that moves accounts
+// between stores. No login has it: a uid has no asterisk.
+const CarrierName = "*carrier*"
 
 // Authenticator verifies logins. It may be used from many goroutines.
 type Authenticator interface {

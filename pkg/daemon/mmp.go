@@ -35,7 +35,7 @@ func (d *daemon) mmp(ctx context.Context, tree directory.Tree, st *storeRole) er
 		return err
 	}
 	logins, sessions := auth.New(auth.Options{Directory: dir, NoSCRAM: !scram(d.cfg) || c.Replay, Separators: c.LoginSeparators, Replay: c.Replay, Log: log, Observe: d.metrics.login("mmp")}),
-		&mmp.Sessions{PerAccount: c.SessionsPerUser}
+		d.watchSessions(&mmp.Sessions{PerAccount: c.SessionsPerUser})
 	o := imapfront.Options{FrontOptions: mmp.FrontOptions{
 		Authenticator: logins, Sessions: sessions, TLS: d.userTLS(), Hostname: d.cfg.Hostname, Domain: d.defaultDomain, Log: log,
 	}}

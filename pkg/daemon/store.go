@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"net/http"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -19,6 +20,7 @@ import (
 	"mailsrv/pkg/mmp/imapfront"
 	"mailsrv/pkg/mmp/pop3front"
 	"mailsrv/pkg/store"
+	"mailsrv/pkg/store/carryserver"
 	"mailsrv/pkg/store/imapserver"
 	"mailsrv/pkg/store/lmtpserver"
 	"mailsrv/pkg/store/pop3server"
@@ -30,6 +32,8 @@ type storeRole struct {
 	imap      *imapserver.Server
 	pop3      *pop3server.Server
 	deliverer mail.Deliverer
+	// carrier moves accounts between stores.
+	carrier http.Handler
 }
 
 // store is the store role.
@@ -63,6 +67,9 @@ func (d *daemon) store(ctx context.Context, tree directory.Tree) (*storeRole, er
 			MaxMessage: int64(c.MaxMessage), SpoolDir: spool, ID: []string{"name", "mailsrv"}}),
 		pop3: pop3server.New(pop3server.Options{Store: engine, Directory: dir, LoginDelay: time.Duration(c.POP3LoginDelay)}),
 	}
+	commands := storeCommands(engine)
+	carryserver.Register(commands, carryserver.Options{Carrier: engine, EndSessions: d.endSessions, Log: log})
+	r.carrier = commands
 	deliverer = store.NewDeliverer(engine, dir, quota)
 	r.deliverer = d.metrics.deliverer("store", &stored{deliverer, d.messageLog(config.RoleStore)})
 	fronts, err := d.storeFronts(dir, r)
@@ -76,7 +83,6 @@ func (d *daemon) store(ctx context.Context, tree directory.Tree) (*storeRole, er
 			return nil, err
 		}
 	}
-	commands := storeCommands(engine)
 	d.traceCommand(commands, nil, nil)
 	if err := d.control(ctx, &s, commands); err != nil {
 		return nil, err
@@ -110,13 +116,15 @@ func (d *daemon) storeFronts(dir directory.Directory, r *storeRole) ([]door, err
 	}
 	o := mmp.FrontOptions{
 		Authenticator: auth.New(auth.Options{Directory: dir, NoSCRAM: !scram(d.cfg), Proxies: proxies, Log: log, Observe: d.metrics.login("store")}),
-		TLS:           d.tls(), Hostname: d.cfg.Hostname, Trusted: trusted, Log: log,
+		TLS:           d.tls(), Hostname: d.cfg.Hostname, Trusted: trusted, Sessions: d.watchSessions(&mmp.Sessions{}), Log: log,
 	}
 	local := func(b mmp.Backend) mmp.FrontOptions {
 		o.Router = mmp.NewRouter(mmp.RouterOptions{Local: b, LocalHosts: d.hosts()})
 		return o
 	}
-	imap := imapfront.New(imapfront.Options{FrontOptions: local(d.metrics.backend(directory.ServiceIMAP, r.imap)), Capabilities: r.imap.Capabilities})
+	imapOptions := local(d.metrics.backend(directory.ServiceIMAP, r.imap))
+	imapOptions.Carrier = carrier{r.carrier}
+	imap := imapfront.New(imapfront.Options{FrontOptions: imapOptions, Capabilities: r.imap.Capabilities})
 	pop3 := pop3front.New(pop3front.Options{FrontOptions: local(d.metrics.backend(directory.ServicePOP3, r.pop3)), Capabilities: r.pop3.Capabilities})
 	options := func(tls *tls.Config, busy string) listen.Options {
 		return limited(listen.Options{ProxyFrom: c.ProxyProtocolFrom, TLS: tls}, d.cfg.Limits.Mailbox, busy)

@@ -24,6 +24,8 @@ type FrontOptions struct {
 	// Authenticator and Router are required.
 	Authenticator auth.Authenticator
 	Router        Router
+	// Carrier serves a proxy that moves accounts between stores; nil: none may.
+	Carrier Backend
 	// TLS serves STARTTLS or STLS; nil: not offered.
 	TLS *tls.Config
 	// Hostname is what the greeting says.
@@ -214,15 +216,19 @@ func (v *Visitor) HandOver(ctx context.Context, id auth.Identity, h Handover) er
 	if id.Proxy != "" && v.said.Trace != "" {
 		v.rename(v.said.Trace) // the proxy's session goes on under its own name
 	}
-	backend, store, err := v.o.Router.Route(ctx, id.User)
+	backend, store, err := v.route(ctx, id)
 	if err != nil {
 		return v.refused(id, err)
 	}
-	during, done, ok := v.o.Sessions.begin(ctx, v.entry(id, store))
-	if !ok {
-		return v.refused(id, &RefusedError{Unavailable: true, Text: "Too many sessions of this account", Err: errors.New("limit of sessions")})
+	during := ctx
+	if !id.Carrier {
+		var done func()
+		var ok bool
+		if during, done, ok = v.o.Sessions.begin(ctx, v.entry(id, store)); !ok {
+			return v.refused(id, &RefusedError{Unavailable: true, Text: "Too many sessions of this account", Err: errors.New("limit of sessions")})
+		}
+		defer done()
 	}
-	defer done()
 	if err := v.Conn.Flush(); err != nil {
 		return err
 	}
@@ -248,6 +254,17 @@ func (v *Visitor) HandOver(ctx context.Context, id auth.Identity, h Handover) er
 		log.Info("session failed", "err", err)
 	}
 	return nil
+}
+
+// route finds who serves an identity.
+func (v *Visitor) route(ctx context.Context, id auth.Identity) (Backend, string, error) {
+	if !id.Carrier {
+		return v.o.Router.Route(ctx, id.User)
+	}
+	if v.o.Carrier == nil {
+		return nil, "", &RefusedError{Text: "No accounts are moved by this door", Err: errors.New("no carrier here")}
+	}
+	return v.o.Carrier, "local", nil
 }
 
 // refused makes every error a *RefusedError, and logs it.

@@ -66,13 +66,18 @@ func (q *Queue) judge(e entryRow, r recipientRow, err error, now time.Time) verd
 	case st.Permanent():
 		v.state, v.action = Failed, "failed"
 	case errors.Is(err, mta.ErrHold):
-		// No lifetime runs while the entry says hold.
+		// No lifetime runs while the entry says hold, which may end any time: by
+		// whoever moves the mailbox to another store, for one.
+		v.next = now.Add(jitter(min(q.backoff(v.attempts), retryHeld)))
 	default:
 		v.waited += waited
 		v.late(q.o, e)
 	}
 	return v
 }
+
+// retryHeld is how long, at the most, mail waits after its recipient's hold.
+const retryHeld = time.Minute
 
 // late deals with a recipient that was tried for long.
 func (v *verdict) late(o Options, e entryRow) {

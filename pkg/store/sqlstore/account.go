@@ -67,7 +67,7 @@ func (g *group) account(name string) (id int64, err error) {
 }
 
 func (g *group) newAccount(name string) (id int64, err error) {
-	if id, _, err = g.Exec("INSERT INTO account (name) VALUES (?)", name); err != nil {
+	if id, err = g.insertAccount(name, store.HoldNone); err != nil {
 		return 0, err
 	}
 	if store.IsSharedAccount(name) {
@@ -184,6 +184,9 @@ func (a *account) Subscribe(ctx context.Context, name string, on bool) error {
 		return err
 	}
 	return a.s.write(ctx, func(g *group) error {
+		if err := g.changeable(a.id); err != nil {
+			return err
+		}
 		var n int
 		if _, err := g.Get("SELECT count(*) FROM subscription WHERE account=?", []any{a.id}, &n); err != nil {
 			return err

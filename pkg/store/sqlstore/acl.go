@@ -92,6 +92,9 @@ func (s *Store) SetACL(ctx context.Context, account, name, identifier string, ch
 		if err == nil && noSelect {
 			err = store.ErrNoMailbox
 		}
+		if err == nil {
+			err = g.changeable(m.account)
+		}
 		if err != nil {
 			return err
 		}

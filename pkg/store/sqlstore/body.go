@@ -232,7 +232,7 @@ func (s *Store) removeBody(ctx context.Context, b stored) error {
 // stored nowhere: it was refused, or there all along. After an error of the
 // commit itself it stays, since the commit may turn out to hold it.
 func (s *Store) forsake(ctx context.Context, b *body, err error) {
-	known := err == nil || errors.Is(err, sqlite.ErrFull) || errors.Is(err, store.ErrOverQuota) || errors.Is(err, store.ErrNoMailbox) || errors.Is(err, store.ErrNoMessage)
+	known := err == nil || errors.Is(err, sqlite.ErrFull) || errors.Is(err, store.ErrOverQuota) || errors.Is(err, store.ErrNoMailbox) || errors.Is(err, store.ErrNoMessage) || errors.Is(err, store.ErrHeld)
 	if known && (b.inFile || !b.place.IsZero()) {
 		s.removeBodies(context.WithoutCancel(ctx), []stored{{b.digest, b.place, b.size}})
 	}

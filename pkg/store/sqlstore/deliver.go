@@ -27,7 +27,7 @@ func (s *Store) Deliver(ctx context.Context, trace mail.TraceID, in mail.Body, t
 		d.id = 0
 		for i, t := range targets {
 			err := d.deliver(g, t)
-			if errs[i] = err; err != nil && !errors.Is(err, store.ErrOverQuota) && !errors.Is(err, store.ErrBadName) && !errors.Is(err, store.ErrTooMany) {
+			if errs[i] = err; err != nil && !errors.Is(err, store.ErrOverQuota) && !errors.Is(err, store.ErrBadName) && !errors.Is(err, store.ErrTooMany) && !errors.Is(err, store.ErrHeld) {
 				return err // the database's own: all or none
 			}
 		}

@@ -54,6 +54,8 @@ type group struct {
 	// hand those from held on.
 	crossed []crossing
 	held    int
+	// carrying: the write in hand is a Carrier's, and may change what is held.
+	carrying bool
 }
 
 // crossing is a threshold of a quota that an account came over.
@@ -125,7 +127,7 @@ func (s *Store) write(ctx context.Context, fn func(*group) error) error {
 	}
 	return failure(s.db.Write(ctx, func(tx *sqlite.Tx) error {
 		g := s.group
-		g.Tx, g.touched, g.held, g.write = tx, g.touched[:0], len(g.crossed), g.write+1
+		g.Tx, g.touched, g.held, g.write, g.carrying = tx, g.touched[:0], len(g.crossed), g.write+1, false
 		done := false
 		defer func() {
 			if !done { // also after a panic
@@ -151,7 +153,7 @@ func (g *group) undo() {
 }
 
 // mailbox returns the change of a mailbox, which the caller may go on with.
-// ErrNoMailbox.
+// ErrNoMailbox, ErrHeld.
 func (g *group) mailbox(id int64) (*change, error) {
 	c := g.changes[id]
 	if c == nil {
@@ -168,6 +170,9 @@ func (g *group) mailbox(id int64) (*change, error) {
 	}
 	if c.dead {
 		return nil, store.ErrNoMailbox
+	}
+	if err := g.changeable(c.row.account); err != nil {
+		return nil, err
 	}
 	if c.write != g.write {
 		c.write = g.write

@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"errors"
 	"math"
 	"slices"
 
@@ -109,6 +110,9 @@ func (m *mailbox) ClaimRecent(ctx context.Context, claim bool) (first store.UID,
 		}
 		return err
 	})
+	if errors.Is(err, store.ErrHeld) { // it can be looked at
+		return r.recent, nil
+	}
 	return first, err
 }
 

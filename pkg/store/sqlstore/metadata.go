@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,6 +72,9 @@ func (s *Store) Annotate(ctx context.Context, account, mailbox, reader string, c
 		m, shared, private, err := annotated(g.Tx, account, mailbox, reader)
 		if err == nil && (shared == 0 || private == 0) {
 			err = errors.New("an account that does not exist cannot have metadata")
+		}
+		if err == nil {
+			err = cmp.Or(g.changeable(shared), g.changeable(private))
 		}
 		if err != nil {
 			return err

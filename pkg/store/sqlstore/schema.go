@@ -2,7 +2,7 @@ package sqlstore
 
 // schema is all migrations, in order; a step is never edited, only followed.
 func schema() []string {
-	return []string{first, counters, packed, removedAt, inPacks, sharing, metadata}
+	return []string{first, counters, packed, removedAt, inPacks, sharing, metadata, holds}
 }
 
 const first = `
@@ -162,3 +162,9 @@ CREATE TABLE seen (
 ) WITHOUT ROWID;
 CREATE INDEX seen_modseq ON seen (mailbox, account, modseq);
 UPDATE OR IGNORE mailbox SET name='My '||name WHERE name='Shared' OR name GLOB 'Shared/*' OR name='Other Users' OR name GLOB 'Other Users/*'`
+
+// holds keeps accounts that move between stores from being changed. until is in
+// seconds since 1970; 0: for good.
+const holds = `
+ALTER TABLE account ADD COLUMN hold TEXT NOT NULL DEFAULT '';
+ALTER TABLE account ADD COLUMN until INTEGER NOT NULL DEFAULT 0`

@@ -57,6 +57,9 @@ func (x *searchIndex) noteChange(c *change) {
 		return
 	}
 	added, gone, bytes := 0, 0, int64(0)
+	if c.reload { // messages came that nobody was told of one by one
+		added = fillMessages
+	}
 	for i := range c.ops {
 		o := &c.ops[i]
 		gone += len(o.gone)

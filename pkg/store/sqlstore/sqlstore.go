@@ -86,6 +86,7 @@ type Store struct {
 	search *searchIndex
 
 	group  *group
+	holds  sync.Map // of the ids of accounts that are held, to their store.Hold
 	boxes  boxes
 	pages  sync.Pool             // of *page
 	failed atomic.Pointer[error] // a sync of a body's file
@@ -135,6 +136,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	if s.packs, err = blob.OpenPacks(filepath.Join(o.Dir, "packs")); err != nil {
 		return nil, errors.Join(err, s.db.Close())
+	}
+	if err = s.loadHolds(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("opening store: %w", failure(err)), s.packs.Close(), s.db.Close())
 	}
 	if s.search, err = openSearch(ctx, s); err != nil {
 		return nil, errors.Join(fmt.Errorf("opening store: %w", err), s.packs.Close(), s.db.Close())

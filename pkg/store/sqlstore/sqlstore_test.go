@@ -21,3 +21,10 @@ func openStore(t testing.TB, dir string) *Store {
 func TestStore(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) store.Store { return openStore(t, t.TempDir()) })
 }
+
+func TestCarrier(t *testing.T) {
+	storetest.RunCarrier(t, func(t *testing.T) storetest.Carried {
+		s := openStore(t, t.TempDir())
+		return storetest.Carried{Store: s, Carrier: s}
+	})
+}

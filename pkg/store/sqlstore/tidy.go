@@ -35,6 +35,7 @@ func (s *Store) tidyLoop(ctx context.Context) {
 	tidy := func() {
 		_, err := s.purge(ctx, s.o.Now().Add(-s.o.Keep))
 		log("removed messages", err)
+		log("accounts that moved away", s.dropMoved(ctx))
 		log("traces", s.forgetTraces(ctx, s.o.Now().Add(-forgetAfter)))
 		log("expunge log", s.pruneExpunged(ctx))
 	}
@@ -195,7 +196,7 @@ func (s *Store) pruneExpunged(ctx context.Context) error {
 	}
 	for id := range s.pruned.end {
 		if end := before[id]; end > 0 {
-			if err := s.write(ctx, func(g *group) error { return g.cutLog(id, end) }); err != nil {
+			if err := s.write(ctx, func(g *group) error { return g.cutLog(id, end) }); err != nil && !errors.Is(err, store.ErrHeld) {
 				return err
 			}
 		}

@@ -24,6 +24,9 @@ func (a *account) Create(ctx context.Context, name, use string) error {
 
 // create makes a mailbox and the levels above it that are missing.
 func (g *group) create(account int64, name, use string) (int64, error) {
+	if err := g.changeable(account); err != nil {
+		return 0, err
+	}
 	var n int
 	if _, err := g.Get("SELECT count(*) FROM mailbox WHERE account=?", []any{account}, &n); err != nil {
 		return 0, err
@@ -97,6 +100,9 @@ func (a *account) Delete(ctx context.Context, name string) error {
 		return store.ErrInbox
 	}
 	return a.s.write(ctx, func(g *group) error {
+		if err := g.changeable(a.id); err != nil {
+			return err
+		}
 		var id int64
 		var noSelect, children bool
 		found, err := g.Get(`SELECT id, noselect, EXISTS (SELECT 1 FROM mailbox c WHERE c.account=m.account AND c.name>m.name||'/' AND c.name<m.name||'0')
@@ -109,7 +115,7 @@ func (a *account) Delete(ctx context.Context, name string) error {
 		case noSelect && children:
 			return store.ErrHasChildren
 		}
-		if err := g.eraseMailbox(id, noSelect); err != nil {
+		if err := g.eraseMailbox(id, noSelect, g.s.o.Now().Unix()); err != nil {
 			return err
 		}
 		if children {
@@ -119,9 +125,9 @@ func (a *account) Delete(ctx context.Context, name string) error {
 	})
 }
 
-// eraseMailbox deletes a mailbox; its messages can be had again until they are
-// purged.
-func (g *group) eraseMailbox(id int64, noSelect bool) error {
+// eraseMailbox deletes a mailbox; its messages count as removed at that time,
+// in seconds since 1970, and can be had again until they are purged; 0: not.
+func (g *group) eraseMailbox(id int64, noSelect bool, at int64) error {
 	if !noSelect {
 		c, err := g.mailbox(id)
 		if err != nil {
@@ -129,7 +135,7 @@ func (g *group) eraseMailbox(id int64, noSelect bool) error {
 		}
 		g.kill(c)
 	}
-	if _, _, err := g.Exec(removeQuery, g.s.o.Now().Unix(), id); err != nil {
+	if _, _, err := g.Exec(removeQuery, at, id); err != nil {
 		return err
 	}
 	for _, q := range [...]string{"DELETE FROM message WHERE mailbox=?", "DELETE FROM expunged WHERE mailbox=?",
@@ -159,6 +165,9 @@ func (a *account) Rename(ctx context.Context, from, to string) error {
 		return a.renameInbox(ctx, to)
 	}
 	return a.s.write(ctx, func(g *group) error {
+		if err := g.changeable(a.id); err != nil {
+			return err
+		}
 		var id int64
 		if found, err := g.Get("SELECT id FROM mailbox WHERE account=? AND name=?", []any{a.id, from}, &id); err != nil || !found {
 			return cmp.Or(err, store.ErrNoMailbox)

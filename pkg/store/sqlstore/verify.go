@@ -308,6 +308,7 @@ func (i *inspection) mailbox(ctx context.Context, id int64, at store.Fault) erro
 	}
 	if len(orphans) > 0 && i.mend {
 		if err := i.s.write(ctx, func(g *group) error {
+			g.carrying = true // what is held is mended too
 			c, err := g.mailbox(id)
 			if err != nil {
 				return err
@@ -342,6 +343,7 @@ func (c *counted) against(r *row) string {
 
 // recount makes a mailbox's row anew from its messages. Nothing in it goes back.
 func (g *group) recount(id int64) error {
+	g.carrying = true // what is held is mended too
 	c, err := g.mailbox(id)
 	if err != nil {
 		return err
