@@ -53,7 +53,7 @@ type Options struct {
 	// varied by a fifth; the last one repeats. nil: 5, 10, 20, 40 min, 1.3 h, 2 h.
 	Backoff []time.Duration
 	// MaxConcurrent bounds the attempts that run at once; 0: 50. Those that take
-	// longer than a second do not count, up to four times as many.
+	// longer than a quarter of a second do not count, up to four times as many.
 	// MaxPerDestination bounds those to one destination, which begins with 5 and
 	// gets more as they get through; 0: 20.
 	MaxConcurrent, MaxPerDestination int

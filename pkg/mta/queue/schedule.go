@@ -22,7 +22,7 @@ const (
 	// startEach is how many attempts to a destination run at once at first.
 	startEach = 5
 	// slowAfter is how long an attempt counts among those of most.
-	slowAfter = time.Second
+	slowAfter = 250 * time.Millisecond
 	// slowShare is how many slow attempts there may be for one of most.
 	slowShare = 4
 )
