@@ -11,6 +11,7 @@ import (
 	"mailsrv/pkg/mta/dkim"
 	"mailsrv/pkg/mta/dmarc"
 	"mailsrv/pkg/mta/dnsbl"
+	"mailsrv/pkg/mta/dnscache"
 	"mailsrv/pkg/mta/greylist"
 	"mailsrv/pkg/mta/milter"
 	"mailsrv/pkg/mta/rate"
@@ -41,17 +42,18 @@ func (d *daemon) checks(ctx context.Context) ([]mta.Check, error) {
 		d.closers = append(d.closers, g.Close)
 		checks = append(checks, g)
 	}
+	cached := dnscache.New(dns, 0, 0)
 	if c.SPF {
-		checks = append(checks, spf.New(spf.Options{Resolver: dns}))
+		checks = append(checks, spf.New(spf.Options{Resolver: cached}))
 	}
 	if c.DKIM {
-		checks = append(checks, dkim.NewCheck(dns.LookupTXT))
+		checks = append(checks, dkim.NewCheck(cached.LookupTXT))
 	}
 	if c.ARC {
-		checks = append(checks, dkim.NewChain(dns.LookupTXT))
+		checks = append(checks, dkim.NewChain(cached.LookupTXT))
 	}
 	if c.DMARC != "off" {
-		checks = append(checks, dmarc.New(dmarc.Options{Resolver: dns, Obedience: dmarc.Obedience(c.DMARC)}))
+		checks = append(checks, dmarc.New(dmarc.Options{Resolver: cached, Obedience: dmarc.Obedience(c.DMARC)}))
 	}
 	for _, m := range c.Milters {
 		o := milter.Options{Network: "tcp", Address: m.Address, Open: m.OnFailure == "accept", Log: log}
