@@ -56,19 +56,65 @@ const (
 
 // attributesOf lists what an aspect is read from, the first that is set first.
 func attributesOf(a Aspect) []string {
-	return map[Aspect][]string{
-		AboutName: {"sunPreferredDomain", "o"}, AboutAlias: {"associatedDomain"}, AboutHosts: {"mailRoutingHosts"},
-		AboutCatchAll: {"mailDomainCatchallAddress"}, AboutSmartHost: {"mailRoutingSmartHost"}, AboutMailHost: {"mailHost", "preferredMailHost"},
-		AboutRouting: {"mailRoutingAddress"}, AboutDelivery: {"mailDeliveryOption"}, AboutForward: {"mailForwardingAddress"},
-		AboutProgram: {"mailProgramDeliveryInfo"}, AboutReply: {"mailAutoReplyMode"}, AboutAbsence: {"vacationStartDate", "vacationEndDate"},
-		AboutSize: {"mailMsgMaxBlocks", "mgrpMsgMaxSize"}, AboutDeferral: {"mailDeferProcessing"},
-		AboutMembers: {"uniqueMember"}, AboutExternal: {"mgrpRFC822MailMember"}, AboutURL: {"memberURL", "mgrpDeliverTo"},
-		AboutErrorsTo: {"mgrpErrorsTo"}, AboutModerator: {"mgrpModerator"}, AboutReject: {"mgrpMsgRejectAction"},
-		AboutPolicy: {"mgrpBroadcasterPolicy"}, AboutAllowedDomain: {"mgrpAllowedDomain"}, AboutDisallowedDomain: {"mgrpDisallowedDomain"},
-		AboutAllowed: {"mgrpAllowedBroadcaster"}, AboutDisallowed: {"mgrpDisallowedBroadcaster"},
-		AboutHeader: {"mgrpAddHeader", "mgrpRemoveHeader", "mgrpMsgPrefixText", "mgrpMsgSuffixText"}, AboutOwner: {"owner"},
-		AboutAccess: {"mailAllowedServiceAccess"},
-	}[a]
+	switch a {
+	case AboutName:
+		return []string{"sunPreferredDomain", "o"}
+	case AboutAlias:
+		return []string{"associatedDomain"}
+	case AboutHosts:
+		return []string{"mailRoutingHosts"}
+	case AboutCatchAll:
+		return []string{"mailDomainCatchallAddress"}
+	case AboutSmartHost:
+		return []string{"mailRoutingSmartHost"}
+	case AboutMailHost:
+		return []string{"mailHost", "preferredMailHost"}
+	case AboutRouting:
+		return []string{"mailRoutingAddress"}
+	case AboutDelivery:
+		return []string{"mailDeliveryOption"}
+	case AboutForward:
+		return []string{"mailForwardingAddress"}
+	case AboutProgram:
+		return []string{"mailProgramDeliveryInfo"}
+	case AboutReply:
+		return []string{"mailAutoReplyMode"}
+	case AboutAbsence:
+		return []string{"vacationStartDate", "vacationEndDate"}
+	case AboutSize:
+		return []string{"mailMsgMaxBlocks", "mgrpMsgMaxSize"}
+	case AboutDeferral:
+		return []string{"mailDeferProcessing"}
+	case AboutMembers:
+		return []string{"uniqueMember"}
+	case AboutExternal:
+		return []string{"mgrpRFC822MailMember"}
+	case AboutURL:
+		return []string{"memberURL", "mgrpDeliverTo"}
+	case AboutErrorsTo:
+		return []string{"mgrpErrorsTo"}
+	case AboutModerator:
+		return []string{"mgrpModerator"}
+	case AboutReject:
+		return []string{"mgrpMsgRejectAction"}
+	case AboutPolicy:
+		return []string{"mgrpBroadcasterPolicy"}
+	case AboutAllowedDomain:
+		return []string{"mgrpAllowedDomain"}
+	case AboutDisallowedDomain:
+		return []string{"mgrpDisallowedDomain"}
+	case AboutAllowed:
+		return []string{"mgrpAllowedBroadcaster"}
+	case AboutDisallowed:
+		return []string{"mgrpDisallowedBroadcaster"}
+	case AboutHeader:
+		return []string{"mgrpAddHeader", "mgrpRemoveHeader", "mgrpMsgPrefixText", "mgrpMsgSuffixText"}
+	case AboutOwner:
+		return []string{"owner"}
+	case AboutAccess:
+		return []string{"mailAllowedServiceAccess"}
+	}
+	return nil
 }
 
 // about returns the fact of an aspect that is no status.
