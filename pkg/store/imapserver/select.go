@@ -59,29 +59,19 @@ func (c *session) choose(cmd *imapwire.Command, readOnly bool) error {
 }
 
 // newView reads a mailbox. What happens to it meanwhile comes with the first
-// poll: the view is as old as the status that was read before it.
+// poll: the view is as old as the listing.
 func (c *session) newView(box store.Mailbox, readOnly bool) (*view, uint32, error) {
-	status, err := box.Status(c.ctx)
-	if err != nil {
-		return nil, 0, err
-	}
 	recent, err := c.claimRecent(box, readOnly)
 	if err != nil {
 		return nil, 0, err
 	}
-	v := &view{
-		box: box, readOnly: readOnly, uidNext: status.UIDNext, modSeq: status.HighestModSeq, flagSeq: status.HighestModSeq,
-		uids:  make([]store.UID, 0, status.Messages),
-		marks: make([]mark, 0, status.Messages),
+	list, err := store.List(c.ctx, box)
+	if err != nil {
+		return nil, 0, err
 	}
-	for m, err := range box.Messages(c.ctx, store.AllUIDs(), 0) {
-		if err != nil {
-			return nil, 0, err
-		}
-		v.add(m.UID, m.Flags, m.UID >= recent)
-		v.uidNext = max(v.uidNext, m.UID+1)
-	}
-	return v, status.UIDValidity, nil
+	v := &view{box: box, readOnly: readOnly, uidNext: list.UIDNext, modSeq: list.HighestModSeq, flagSeq: list.HighestModSeq}
+	v.take(list, recent)
+	return v, list.UIDValidity, nil
 }
 
 // claimRecent returns the first UID that is recent to this session. One of
@@ -126,7 +116,10 @@ func (c *session) tellMailbox(uidValidity uint32) {
 
 // appendUnseen tells the first message without \Seen (RFC 3501 §7.1).
 func (v *view) appendUnseen(dst []byte) []byte {
-	for i := range v.marks {
+	for i, m := range v.marks {
+		if ref := m & markRef; ref < firstRef && store.SystemFlags(ref)&store.Seen != 0 {
+			continue // most of them
+		}
 		if !v.flagsOf(i).Has(store.Seen) {
 			dst = strconv.AppendInt(append(dst, "* OK [UNSEEN "...), int64(i+1), 10)
 			return append(dst, "] first unseen\r\n"...)

@@ -75,6 +75,28 @@ func (v *view) add(uid store.UID, f store.Flags, recent bool) {
 	v.marks = append(v.marks, m)
 }
 
+// take makes a listing the view's messages; those from the UID recent on are recent.
+func (v *view) take(l store.Listing, recent store.UID) {
+	v.uids, v.marks = l.UIDs, make([]mark, len(l.Flags))
+	sets := make([]mark, len(l.Sets)) // 0: not met so far
+	for i, ref := range l.Flags {
+		if ref < store.FirstSet {
+			v.marks[i] = mark(ref)
+			continue
+		}
+		n := ref - store.FirstSet
+		if sets[n] == 0 {
+			sets[n] = v.flags.ref(l.Sets[n])
+		}
+		v.marks[i] = sets[n]
+	}
+	first, _ := v.index(recent)
+	for i := first; i < len(v.marks); i++ {
+		v.marks[i] |= markRecent
+	}
+	v.recent = len(v.marks) - first
+}
+
 // forgetRecent takes \Recent off all messages, without a word.
 func (v *view) forgetRecent() {
 	for i := range v.marks {

@@ -41,7 +41,7 @@ const crashInline = 2000
 func crashSize(turn int) int { return []int{500, 3 * crashInline / 2, 3 * crashInline}[turn%3] }
 
 func openCrash(dir string, at func(string)) (*Store, error) {
-	return Open(context.Background(), Options{Dir: dir, InlineLimit: crashInline, PackLimit: 2 * crashInline, Keep: time.Hour, Mailboxes: DefaultMailboxes(), at: at})
+	return Open(context.Background(), Options{Dir: dir, InlineLimit: crashInline, PackLimit: 2 * crashInline, Keep: time.Hour, listFrom: 1, Mailboxes: DefaultMailboxes(), at: at})
 }
 
 func crashBody(id, size int) mail.Bytes {

@@ -38,7 +38,7 @@ func (c *change) each(uids store.UIDSet, fn func(i int, st store.FlagState)) {
 	l, over := c.list, c.overlay()
 	for _, u := range uids {
 		for i := l.find(u.First); i < len(l.uids) && l.uids[i] <= u.Last; i++ {
-			st := store.FlagState{UID: l.uids[i], ModSeq: l.seqs[i], Flags: l.sets.get(l.items[i].flags)}
+			st := store.FlagState{UID: l.uids[i], ModSeq: l.seqs[i], Flags: l.sets.get(l.flags[i])}
 			if o, ok := over[st.UID]; ok {
 				if o.gone {
 					continue

@@ -30,6 +30,9 @@ type box struct {
 	// missed is what was published while a load read the database.
 	missed   []publication
 	watching bool
+	// listed is the MODSEQ of the listing on disk, looked that of the last look
+	// for mailboxes that want one.
+	listed, looked store.ModSeq
 }
 
 type publication struct {
@@ -42,6 +45,7 @@ type publication struct {
 type list struct {
 	uids  []store.UID
 	seqs  []store.ModSeq
+	flags []store.FlagRef
 	items []item
 	sets  flagSets
 	// seq: the list has all changes up to it.
@@ -51,17 +55,28 @@ type list struct {
 type item struct {
 	size            int64
 	internal, saved int64 // seconds since 1970
-	flags           flagRef
 	zone            int16 // minutes east of Greenwich
 }
 
-const itemSize = 4 + 8 + 32
+const itemSize = 4 + 8 + 4 + 32
 
 // read returns the mailbox's row, if it is known.
 func (b *box) read() (row, bool) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	return b.row, b.known
+}
+
+// since counts the messages that are recent by r, if memory has them in that
+// state, and reports whether it does.
+func (b *box) since(r row, n *uint32) bool {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	if b.list == nil || b.row != r {
+		return false
+	}
+	*n = uint32(len(b.list.uids) - b.list.find(r.recent))
+	return true
 }
 
 // publish takes over what a commit did, and returns by how many bytes that
@@ -173,10 +188,18 @@ func (s *Store) load(ctx context.Context, b *box, all bool) error {
 	b.mu.Unlock()
 	var r row
 	var l *list
+	listed := false
 	err := s.db.Read(ctx, func(tx *sqlite.Tx) (err error) {
-		if r, err = readRow(tx, b.id); err == nil && all {
-			l, err = readList(tx, b.id, r)
+		if r, err = readRow(tx, b.id); err != nil || !all {
+			return err
 		}
+		if r.messages >= int64(s.o.listFrom) {
+			if l, err = readListing(tx, b.id, r); err != nil || l != nil {
+				listed = l != nil
+				return err
+			}
+		}
+		l, err = readList(tx, b.id, r)
 		return err
 	})
 	b.mu.Lock()
@@ -187,7 +210,9 @@ func (s *Store) load(ctx context.Context, b *box, all bool) error {
 		return err
 	}
 	if l != nil {
-		b.list = l
+		if b.list = l; listed {
+			b.listed = r.modSeq
+		}
 		s.boxes.size.Add(l.size())
 	}
 	if !b.known || r.modSeq > b.row.modSeq {
@@ -199,9 +224,10 @@ func (s *Store) load(ctx context.Context, b *box, all bool) error {
 	return nil
 }
 
+// readList reads the messages of a mailbox, row by row.
 func readList(tx *sqlite.Tx, id int64, r row) (*list, error) {
 	n := int(r.messages)
-	l := &list{uids: make([]store.UID, 0, n), seqs: make([]store.ModSeq, 0, n), items: make([]item, 0, n), seq: r.modSeq}
+	l := &list{uids: make([]store.UID, 0, n), seqs: make([]store.ModSeq, 0, n), flags: make([]store.FlagRef, 0, n), items: make([]item, 0, n), seq: r.modSeq}
 	err := tx.Query("SELECT uid, modseq, flags, keywords, internal, zone, saved, size FROM message WHERE mailbox=? ORDER BY uid", []any{id},
 		func(scan func(...any) error) error {
 			var a added
@@ -226,8 +252,8 @@ func (l *list) size() int64 {
 }
 
 func (l *list) add(seq store.ModSeq, a added) {
-	a.item.flags = l.sets.ref(a.flags)
-	l.uids, l.seqs, l.items = append(l.uids, a.uid), append(l.seqs, seq), append(l.items, a.item)
+	l.uids, l.seqs = append(l.uids, a.uid), append(l.seqs, seq)
+	l.flags, l.items = append(l.flags, l.sets.ref(a.flags)), append(l.items, a.item)
 }
 
 // find returns the index of the first message whose UID is not below uid.
@@ -243,7 +269,7 @@ func (l *list) apply(o op) {
 			at = l.find(st.UID)
 		}
 		if at < len(l.uids) && l.uids[at] == st.UID {
-			l.seqs[at], l.items[at].flags = st.ModSeq, l.sets.ref(st.Flags)
+			l.seqs[at], l.flags[at] = st.ModSeq, l.sets.ref(st.Flags)
 			at++
 		}
 	}
@@ -265,10 +291,10 @@ func (l *list) remove(gone []store.UID) {
 		if len(gone) > 0 && gone[0] == l.uids[from] {
 			continue
 		}
-		l.uids[to], l.seqs[to], l.items[to] = l.uids[from], l.seqs[from], l.items[from]
+		l.uids[to], l.seqs[to], l.flags[to], l.items[to] = l.uids[from], l.seqs[from], l.flags[from], l.items[from]
 		to++
 	}
-	l.uids, l.seqs, l.items = l.uids[:to], l.seqs[:to], l.items[:to]
+	l.uids, l.seqs, l.flags, l.items = l.uids[:to], l.seqs[:to], l.flags[:to], l.items[:to]
 }
 
 // date is the message's internal date in its own zone.
@@ -280,29 +306,23 @@ func (it *item) date() time.Time {
 	return t.In(time.FixedZone("", int(it.zone)*60))
 }
 
-// flagRef is a combination of flags: below firstRef the system flags alone,
-// else an index into flagSets.
-type flagRef uint32
-
-const firstRef flagRef = 256
-
 // flagSets gives each combination with keywords that occurs in a mailbox a number.
 type flagSets struct {
 	sets []store.Flags
-	refs map[string]flagRef
+	refs map[string]store.FlagRef
 	key  []byte
 }
 
-func (t *flagSets) get(ref flagRef) store.Flags {
-	if ref < firstRef {
+func (t *flagSets) get(ref store.FlagRef) store.Flags {
+	if ref < store.FirstSet {
 		return store.Flags{System: store.SystemFlags(ref)}
 	}
-	return t.sets[ref-firstRef]
+	return t.sets[ref-store.FirstSet]
 }
 
-func (t *flagSets) ref(f store.Flags) flagRef {
+func (t *flagSets) ref(f store.Flags) store.FlagRef {
 	if len(f.Keywords) == 0 {
-		return flagRef(f.System)
+		return store.FlagRef(f.System)
 	}
 	t.key = append(t.key[:0], byte(f.System))
 	for _, k := range f.Keywords {
@@ -312,9 +332,9 @@ func (t *flagSets) ref(f store.Flags) flagRef {
 		return ref
 	}
 	if t.refs == nil {
-		t.refs = map[string]flagRef{}
+		t.refs = map[string]store.FlagRef{}
 	}
-	ref := firstRef + flagRef(len(t.sets))
+	ref := store.FirstSet + store.FlagRef(len(t.sets))
 	t.refs[string(t.key)], t.sets = ref, append(t.sets, f)
 	return ref
 }

@@ -22,6 +22,7 @@ type mailbox struct {
 var (
 	_ store.Mailbox  = (*mailbox)(nil)
 	_ store.Searcher = (*mailbox)(nil)
+	_ store.Lister   = (*mailbox)(nil)
 )
 
 // ID implements store.Mailbox.
@@ -44,13 +45,25 @@ func (m *mailbox) Status(ctx context.Context) (store.Status, error) {
 		st.Unseen, err = m.reader.unseen(ctx, m)
 		return st, err
 	}
-	if r.recent < r.uidNext {
+	if r.recent < r.uidNext && !m.s.boxes.get(m.id).since(r, &st.Recent) {
 		err = m.s.db.Read(ctx, func(tx *sqlite.Tx) error {
 			_, err := tx.Get("SELECT count(*) FROM message WHERE mailbox=? AND uid>=? AND uid<?", []any{m.id, int64(r.recent), int64(r.uidNext)}, &st.Recent)
 			return err
 		})
 	}
 	return st, failure(err)
+}
+
+// List implements store.Lister.
+func (m *mailbox) List(ctx context.Context) (out store.Listing, err error) {
+	err = m.s.view(ctx, m.id, func(r row, l *list) {
+		out = store.Listing{UIDValidity: r.uidValidity, UIDNext: r.uidNext, HighestModSeq: r.modSeq,
+			UIDs: slices.Clone(l.uids), Flags: slices.Clone(l.flags), Sets: slices.Clone(l.sets.sets)}
+	})
+	if err == nil && m.reader != nil {
+		err = m.reader.applyToList(ctx, m, &out)
+	}
+	return out, err
 }
 
 // Changes implements store.Mailbox.
@@ -67,7 +80,7 @@ func (m *mailbox) Changes(ctx context.Context, since store.ModSeq) (c store.Chan
 		c = store.Changes{Highest: r.modSeq, UIDNext: r.uidNext, Forgotten: r.forgotten}
 		for i, seq := range l.seqs {
 			if seq > since {
-				c.Messages = append(c.Messages, store.FlagState{UID: l.uids[i], ModSeq: seq, Flags: l.sets.get(l.items[i].flags)})
+				c.Messages = append(c.Messages, store.FlagState{UID: l.uids[i], ModSeq: seq, Flags: l.sets.get(l.flags[i])})
 			}
 		}
 	}); err != nil {

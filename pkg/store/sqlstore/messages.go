@@ -101,7 +101,7 @@ func (p *page) list(_ row, l *list) {
 				p.uids = append(store.UIDSet{{First: l.uids[i], Last: u.Last}}, p.uids[1:]...)
 				return
 			}
-			p.messages = append(p.messages, store.Message{UID: l.uids[i], ModSeq: l.seqs[i], Flags: l.sets.get(l.items[i].flags)})
+			p.messages = append(p.messages, store.Message{UID: l.uids[i], ModSeq: l.seqs[i], Flags: l.sets.get(l.flags[i])})
 			if p.fields&store.FieldMeta != 0 {
 				msg, it := &p.messages[len(p.messages)-1], &l.items[i]
 				msg.Size, msg.InternalDate, msg.SaveDate = it.size, it.date(), time.Unix(it.saved, 0)

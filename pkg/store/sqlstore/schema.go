@@ -2,7 +2,7 @@ package sqlstore
 
 // schema is all migrations, in order; a step is never edited, only followed.
 func schema() []string {
-	return []string{first, counters, packed, removedAt, inPacks, sharing, metadata, holds}
+	return []string{first, counters, packed, removedAt, inPacks, sharing, metadata, holds, listings}
 }
 
 const first = `
@@ -168,3 +168,6 @@ UPDATE OR IGNORE mailbox SET name='My '||name WHERE name='Shared' OR name GLOB '
 const holds = `
 ALTER TABLE account ADD COLUMN hold TEXT NOT NULL DEFAULT '';
 ALTER TABLE account ADD COLUMN until INTEGER NOT NULL DEFAULT 0`
+
+// listings has what listing.go keeps of large mailboxes.
+const listings = `CREATE TABLE listing (mailbox INTEGER PRIMARY KEY, modseq INTEGER NOT NULL, list BLOB NOT NULL)`

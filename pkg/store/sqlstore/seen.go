@@ -122,6 +122,41 @@ func (r *readerMarks) applyTo(ctx context.Context, m *mailbox, messages []store.
 	return err
 }
 
+// applyToList makes a listing what it is to the reader.
+func (r *readerMarks) applyToList(ctx context.Context, m *mailbox, l *store.Listing) error {
+	marks, err := r.until(ctx, m, l.HighestModSeq)
+	if err != nil {
+		return err
+	}
+	n := store.FlagRef(len(l.Sets)) // each set without \Seen, and then with it
+	for _, seen := range []bool{false, true} {
+		for _, f := range l.Sets[:n] {
+			if f.System &^= store.Seen; seen {
+				f.System |= store.Seen
+			}
+			l.Sets = append(l.Sets, f)
+		}
+	}
+	l.Sets = l.Sets[n:]
+	for i, uid := range l.UIDs {
+		for len(marks) > 0 && marks[0].uid < uid {
+			marks = marks[1:]
+		}
+		seen := len(marks) > 0 && marks[0].uid == uid && marks[0].seen
+		ref := l.Flags[i]
+		switch {
+		case ref >= store.FirstSet && seen:
+			ref += n
+		case ref < store.FirstSet && seen:
+			ref |= store.FlagRef(store.Seen)
+		case ref < store.FirstSet:
+			ref &^= store.FlagRef(store.Seen)
+		}
+		l.Flags[i] = ref
+	}
+	return nil
+}
+
 // unseen counts the messages that are not \Seen to the reader.
 func (r *readerMarks) unseen(ctx context.Context, m *mailbox) (n uint32, err error) {
 	marks, err := r.current(ctx, m)
@@ -163,7 +198,7 @@ func (r *readerMarks) changes(ctx context.Context, m *mailbox, since store.ModSe
 				continue
 			}
 			if i := l.find(k.uid); i < len(l.uids) && l.uids[i] == k.uid && k.uid < c.UIDNext {
-				c.Messages = append(c.Messages, store.FlagState{UID: k.uid, ModSeq: l.seqs[i], Flags: l.sets.get(l.items[i].flags)})
+				c.Messages = append(c.Messages, store.FlagState{UID: k.uid, ModSeq: l.seqs[i], Flags: l.sets.get(l.flags[i])})
 			}
 		}
 	})

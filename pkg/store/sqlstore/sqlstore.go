@@ -56,6 +56,8 @@ type Options struct {
 	OnFatal func(error)
 	Log     *slog.Logger
 
+	// listFrom is listFrom, or less in tests.
+	listFrom int
 	// at is called at the points where a test has the process die.
 	at func(point string)
 }
@@ -91,8 +93,9 @@ type Store struct {
 	pages  sync.Pool             // of *page
 	failed atomic.Pointer[error] // a sync of a body's file
 
-	// stop ends tidying, which pruned belongs to.
+	// stop ends tidying, which pruned and listed belong to.
 	stop     context.CancelFunc
+	listed   time.Time
 	tidied   sync.WaitGroup
 	pruned   pruned
 	warnings chan crossing
@@ -111,6 +114,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	if o.ExpungeLog == 0 {
 		o.ExpungeLog = 20_000
+	}
+	if o.listFrom == 0 {
+		o.listFrom = listFrom
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -153,6 +159,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 func (s *Store) Close() error {
 	s.stop()
 	s.tidied.Wait()
+	if err := s.saveListings(context.Background(), true); err != nil && !errors.Is(err, sqlite.ErrClosed) {
+		s.o.Log.Warn("mailboxes not listed, and slower to select after the start", "err", err)
+	}
 	return errors.Join(s.search.close(), s.db.Close(), s.packs.Close())
 }
 

@@ -38,6 +38,10 @@ func (s *Store) tidyLoop(ctx context.Context) {
 		log("accounts that moved away", s.dropMoved(ctx))
 		log("traces", s.forgetTraces(ctx, s.o.Now().Add(-forgetAfter)))
 		log("expunge log", s.pruneExpunged(ctx))
+		if now := s.o.Now(); now.Sub(s.listed) >= listEvery {
+			s.listed = now
+			log("listings", s.saveListings(ctx, false))
+		}
 	}
 	for tidy(); ; {
 		select {

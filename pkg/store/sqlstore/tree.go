@@ -139,7 +139,7 @@ func (g *group) eraseMailbox(id int64, noSelect bool, at int64) error {
 		return err
 	}
 	for _, q := range [...]string{"DELETE FROM message WHERE mailbox=?", "DELETE FROM expunged WHERE mailbox=?",
-		"DELETE FROM delivered WHERE mailbox=?",
+		"DELETE FROM delivered WHERE mailbox=?", "DELETE FROM listing WHERE mailbox=?",
 		"DELETE FROM acl WHERE mailbox=?", "DELETE FROM seen WHERE mailbox=?", "DELETE FROM annotation WHERE mailbox=?",
 		"DELETE FROM mailbox WHERE id=?"} {
 		if _, _, err := g.Exec(q, id); err != nil {

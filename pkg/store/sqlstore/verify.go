@@ -363,7 +363,8 @@ func (g *group) recount(id int64) error {
 	return nil
 }
 
-// memory holds what memory has of a mailbox against the database.
+// memory holds what memory has of a mailbox, be it from its listing, against
+// its rows.
 func (i *inspection) memory(ctx context.Context, id int64, at store.Fault) error {
 	b := i.s.boxes.get(id)
 	b.mu.RLock()
@@ -393,8 +394,8 @@ func (i *inspection) memory(ctx context.Context, id int64, at store.Fault) error
 		return nil
 	})
 	if err == nil && !agrees {
-		at.What = "memory does not agree with the database; a restart is needed"
-		i.fault(at)
+		at.What = "what memory has of the mailbox is not what its rows say"
+		return i.try(ctx, at, func(g *group) error { return g.recount(id) }) // which has it read anew, from the rows
 	}
 	return err
 }
@@ -404,12 +405,10 @@ func (l *list) equal(other *list) bool {
 		return false
 	}
 	for i := range l.uids {
-		a, b := l.items[i], other.items[i]
-		if l.uids[i] != other.uids[i] || l.seqs[i] != other.seqs[i] || !l.sets.get(a.flags).Equal(other.sets.get(b.flags)) {
+		if l.uids[i] != other.uids[i] || l.seqs[i] != other.seqs[i] || !l.sets.get(l.flags[i]).Equal(other.sets.get(other.flags[i])) {
 			return false
 		}
-		a.flags, b.flags = 0, 0
-		if a != b {
+		if l.items[i] != other.items[i] {
 			return false
 		}
 	}

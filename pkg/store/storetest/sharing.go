@@ -97,6 +97,7 @@ func testACL(t *testing.T, s store.Store) {
 
 // flagsOf are the flags of all messages, as a user sees them.
 func flagsOf(t *testing.T, m store.Mailbox) (out []string) {
+	listed(t, m)
 	t.Helper()
 	for msg, err := range m.Messages(t.Context(), store.AllUIDs(), store.FieldEnvelope) {
 		must(t, err)

@@ -35,7 +35,31 @@ func open(t *testing.T, s store.Store, account, name string) store.Mailbox {
 	return m
 }
 
+// listed holds a mailbox's listing against its Messages.
+func listed(t *testing.T, m store.Mailbox) {
+	t.Helper()
+	l, err := store.List(t.Context(), m)
+	must(t, err)
+	slow, err := store.List(t.Context(), struct{ store.Mailbox }{m})
+	must(t, err)
+	if !slices.Equal(l.UIDs, slow.UIDs) || l.UIDValidity != slow.UIDValidity || l.UIDNext != slow.UIDNext || l.HighestModSeq != slow.HighestModSeq {
+		t.Errorf("listed as %+v\nand slowly %+v", l, slow)
+	}
+	flags := func(l store.Listing, i int) store.Flags {
+		if ref := l.Flags[i]; ref >= store.FirstSet {
+			return l.Sets[ref-store.FirstSet]
+		}
+		return store.Flags{System: store.SystemFlags(l.Flags[i])}
+	}
+	for i, uid := range l.UIDs {
+		if got, want := flags(l, i), flags(slow, i); !got.Equal(want) {
+			t.Errorf("message %d is listed with %v, and not %v", uid, got, want)
+		}
+	}
+}
+
 func uids(t *testing.T, m store.Mailbox) (out []store.UID) {
+	listed(t, m)
 	t.Helper()
 	for msg, err := range m.Messages(t.Context(), store.AllUIDs(), 0) {
 		must(t, err)
@@ -150,6 +174,7 @@ func testFlags(t *testing.T, s store.Store) {
 	}
 	c, err := m.Changes(t.Context(), before.HighestModSeq)
 	must(t, err)
+	listed(t, m)
 	if len(c.Messages) != 3 || c.Highest != after.HighestModSeq || !c.Messages[0].Flags.HasKeyword("K") {
 		t.Errorf("%+v", c)
 	}
