@@ -71,7 +71,7 @@ func TestFaults(t *testing.T) {
 			stored, after, met := map[int]bool{}, 0, false
 			// strace counts each thread's calls by itself: which one meets the
 			// fault, and whether the store is open by then, is left to chance.
-			for n := 9; !met && n < 200; n += n / 2 {
+			for n := 9; !met && n < 300; n += n / 5 {
 				dir = t.TempDir()
 				stored, after, met = faulty(t, dir, fmt.Sprintf(tt.inject, n))
 			}
