@@ -35,6 +35,7 @@ func newQueueCommand() *cobra.Command {
 	c.AddCommand(
 		list,
 		&cobra.Command{Use: "summary", Short: "Count what waits for each destination", Args: exactly(), RunE: o.run(o.summary)},
+		o.topCommand(),
 		&cobra.Command{Use: "show ID", Short: "Show one entry with all its recipients", Args: exactly("id"), RunE: o.run(o.show)},
 		&cobra.Command{Use: "message ID", Short: "Print an entry's message as it lies in the queue", Args: exactly("id"), RunE: o.run(o.message)},
 		o.verb("flush", "Try now instead of later: the entries named, those the filters pick, or --all", "will be tried now"),

@@ -10,15 +10,18 @@ import (
 
 // Checks are the opinions that are asked about messages before they are taken.
 type Checks struct {
-	Trusted  []netip.Prefix `yaml:"trusted"`
-	Rate     Rate           `yaml:"rate"`
-	DNSBL    []DNSBL        `yaml:"dnsbl"`
-	Greylist Greylist       `yaml:"greylist"`
-	SPF      bool           `yaml:"spf"`
-	DKIM     bool           `yaml:"dkim"`
-	ARC      bool           `yaml:"arc"`
-	DMARC    string         `yaml:"dmarc"`
-	Milters  []Milter       `yaml:"milters"`
+	Trusted []netip.Prefix `yaml:"trusted"`
+	Rate    Rate           `yaml:"rate"`
+	DNSBL   []DNSBL        `yaml:"dnsbl"`
+	// ReverseDNS and Helo are about strangers' host names: off, note, junk or refuse.
+	ReverseDNS string   `yaml:"reverse_dns"`
+	Helo       string   `yaml:"helo"`
+	Greylist   Greylist `yaml:"greylist"`
+	SPF        bool     `yaml:"spf"`
+	DKIM       bool     `yaml:"dkim"`
+	ARC        bool     `yaml:"arc"`
+	DMARC      string   `yaml:"dmarc"`
+	Milters    []Milter `yaml:"milters"`
 }
 
 // Rate bounds what one source hands in; 0 is no bound.
@@ -26,6 +29,7 @@ type Rate struct {
 	LoginHourly    int `yaml:"login_hourly"`
 	LoginDaily     int `yaml:"login_daily"`
 	StrangerMinute int `yaml:"stranger_minute"`
+	SenderMinute   int `yaml:"sender_minute"`
 }
 
 // DNSBL is a list in the DNS, and what a listing leads to.
@@ -48,19 +52,26 @@ type Greylist struct {
 
 func defaultChecks() Checks {
 	return Checks{
-		Trusted:  loopback(),
-		Rate:     Rate{LoginHourly: 200, LoginDaily: 1000, StrangerMinute: 300},
-		Greylist: Greylist{Wait: Duration(5 * time.Minute)},
-		SPF:      true,
-		DKIM:     true,
-		ARC:      true,
-		DMARC:    "obey",
+		Trusted:    loopback(),
+		Rate:       Rate{LoginHourly: 200, LoginDaily: 1000, StrangerMinute: 300, SenderMinute: 300},
+		ReverseDNS: "note",
+		Helo:       "note",
+		Greylist:   Greylist{Wait: Duration(5 * time.Minute)},
+		SPF:        true,
+		DKIM:       true,
+		ARC:        true,
+		DMARC:      "obey",
 	}
 }
 
 func (c Checks) validate(bad report) {
 	if modes := []string{"obey", "quarantine", "observe", "off"}; !slices.Contains(modes, c.DMARC) {
 		bad("mta.checks.dmarc", "%q is none of %s", c.DMARC, strings.Join(modes, ", "))
+	}
+	for key, action := range map[string]string{"reverse_dns": c.ReverseDNS, "helo": c.Helo} {
+		if actions := []string{"off", "note", "junk", "refuse"}; !slices.Contains(actions, action) {
+			bad("mta.checks."+key, "%q is none of %s", action, strings.Join(actions, ", "))
+		}
 	}
 	for i, l := range c.DNSBL {
 		key := fmt.Sprintf("mta.checks.dnsbl[%d]", i)
@@ -80,7 +91,7 @@ func (c Checks) validate(bad report) {
 			bad(key+".on_failure", "%q is neither wait nor accept", m.OnFailure)
 		}
 	}
-	for name, n := range map[string]int{"login_hourly": c.Rate.LoginHourly, "login_daily": c.Rate.LoginDaily, "stranger_minute": c.Rate.StrangerMinute} {
+	for name, n := range map[string]int{"login_hourly": c.Rate.LoginHourly, "login_daily": c.Rate.LoginDaily, "stranger_minute": c.Rate.StrangerMinute, "sender_minute": c.Rate.SenderMinute} {
 		if n < 0 {
 			bad("mta.checks.rate."+name, "must not be negative; 0 is no bound")
 		}

@@ -35,10 +35,11 @@ type Transport struct {
 	Name string   `yaml:"name"`
 	To   []string `yaml:"to"`
 	From []string `yaml:"from"`
-	// One of SMTP and LMTP (host:port), and Address, is set.
+	// One of SMTP and LMTP (host:port), Address and MX is set.
 	SMTP         string `yaml:"smtp"`
 	LMTP         string `yaml:"lmtp"`
 	Address      string `yaml:"address"`
+	MX           bool   `yaml:"mx"`
 	TLS          string `yaml:"tls"`
 	CA           string `yaml:"ca"`
 	Username     string `yaml:"username"`
@@ -72,8 +73,11 @@ func (r Routing) validate(bad report) {
 				ways++
 			}
 		}
+		if t.MX {
+			ways++
+		}
 		if ways != 1 {
-			bad(path, "a transport has one of smtp, lmtp and address")
+			bad(path, "a transport has one of smtp, lmtp, address and mx: true")
 		}
 		if _, err := mail.ParseAddress(t.Address); t.Address != "" && err != nil {
 			bad(path+".address", "%q is no address", t.Address)

@@ -13,6 +13,7 @@ import (
 	"mailsrv/pkg/mta/dnsbl"
 	"mailsrv/pkg/mta/dnscache"
 	"mailsrv/pkg/mta/greylist"
+	"mailsrv/pkg/mta/iprev"
 	"mailsrv/pkg/mta/milter"
 	"mailsrv/pkg/mta/rate"
 	"mailsrv/pkg/mta/spf"
@@ -25,13 +26,16 @@ func (d *daemon) checks(ctx context.Context) ([]mta.Check, error) {
 	dns := Resolver(d.cfg)
 	log := d.messageLog(config.RoleMTA)
 	checks := []mta.Check{rate.New(rate.Options{Log: log,
-		Limits: rate.Limits{Hourly: c.Rate.LoginHourly, Daily: c.Rate.LoginDaily, Minute: c.Rate.StrangerMinute}})}
+		Limits: rate.Limits{Hourly: c.Rate.LoginHourly, Daily: c.Rate.LoginDaily, Minute: c.Rate.StrangerMinute, Sender: c.Rate.SenderMinute}})}
 	if len(c.DNSBL) > 0 {
 		o := dnsbl.Options{Resolver: dns, Log: log}
 		for _, l := range c.DNSBL {
 			o.Lists = append(o.Lists, dnsbl.List{Zone: l.Zone, Action: dnsbl.Action(l.Action)})
 		}
 		checks = append(checks, dnsbl.New(o))
+	}
+	if c.ReverseDNS != "off" || c.Helo != "off" {
+		checks = append(checks, iprev.New(iprev.Options{Reverse: iprev.Action(c.ReverseDNS), Helo: iprev.Action(c.Helo), Hostname: d.cfg.Hostname, Resolver: dns}))
 	}
 	if c.Greylist.Enabled {
 		g, err := greylist.Open(ctx, greylist.Options{Path: filepath.Join(d.cfg.Data, "greylist.db"), Wait: time.Duration(c.Greylist.Wait),

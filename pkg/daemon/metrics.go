@@ -151,6 +151,9 @@ func (o *observedDeliverer) Deliver(ctx context.Context, env mail.Envelope, body
 	errs := o.Deliverer.Deliver(ctx, env, body)
 	outcome := "ok"
 	for _, err := range errs {
+		if _, ok := errors.AsType[*mta.Handed](err); ok {
+			continue
+		}
 		if mail.IsPermanent(err) {
 			outcome = "refused"
 		} else if err != nil {

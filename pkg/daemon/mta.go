@@ -76,14 +76,27 @@ func (d *daemon) remotes() (mta.Remotes, error) {
 			}
 		}
 	}
+	var err error
+	if o.Policies, err = d.tlsPolicies(); err != nil {
+		return nil, err
+	}
+	client := smtpclient.New(o)
+	d.closers = append(d.closers, client.Close)
+	return func(host string) mail.Deliverer { return d.metrics.deliverer("remote", client.Via(host)) }, nil
+}
+
+// exchangers is the client that goes to the MX of each domain, whatever relay
+// there is.
+func (d *daemon) exchangers() (*smtpclient.Client, error) {
+	c := d.cfg.MTA
 	policies, err := d.tlsPolicies()
 	if err != nil {
 		return nil, err
 	}
-	o.Policies = policies
-	client := smtpclient.New(o)
+	client := smtpclient.New(smtpclient.Options{Hostname: d.cfg.Hostname, Port: c.Port, AllowLoopback: c.AllowLoopback, Resolver: Resolver(d.cfg),
+		Policies: policies, Log: d.messageLog(config.RoleMTA)})
 	d.closers = append(d.closers, client.Close)
-	return func(host string) mail.Deliverer { return d.metrics.deliverer("remote", client.Via(host)) }, nil
+	return client, nil
 }
 
 // tlsPolicies are what other domains demand; a signed DNS counts before an

@@ -43,6 +43,25 @@ type QueueSummary struct {
 	Oldest      time.Time `json:"oldest"`
 	Next        time.Time `json:"next,omitzero"`
 	Status      string    `json:"status,omitempty"`
+	// Active counts the attempts that run now; Paused is until when the
+	// destination is left alone for its trouble.
+	Active int       `json:"active"`
+	Paused time.Time `json:"paused,omitzero"`
+}
+
+// QueueTop is what the queue does now.
+type QueueTop struct {
+	At      time.Time `json:"at"`
+	Pending int64     `json:"pending"`
+	Held    int64     `json:"held"`
+	// Active counts the attempts that run now, the others recipients since the
+	// start of the server.
+	Active    int   `json:"active"`
+	Delivered int64 `json:"delivered"`
+	Deferred  int64 `json:"deferred"`
+	Failed    int64 `json:"failed"`
+	// Destinations are those with the most that waits.
+	Destinations []QueueSummary `json:"destinations"`
 }
 
 // QueueFilter picks entries, as the parameters of GET /queue.
@@ -90,13 +109,19 @@ func (d *daemon) queueCommands(q *queue.Queue) *http.ServeMux {
 		}
 		return list, err
 	}))
-	mux.HandleFunc("GET /queue/summary", command(func(r *http.Request) (any, error) {
-		sums, err := q.Summaries(r.Context())
-		list := make([]QueueSummary, len(sums))
-		for i, s := range sums {
-			list[i] = QueueSummary{s.Destination, s.Pending, s.Held, s.Oldest, s.Next, s.Status}
+	mux.HandleFunc("GET /queue/summary", command(func(r *http.Request) (any, error) { return summaries(r.Context(), q) }))
+	mux.HandleFunc("GET /queue/top", command(func(r *http.Request) (any, error) {
+		list, err := summaries(r.Context(), q)
+		if err != nil {
+			return nil, err
 		}
-		return list, err
+		f, top := q.Flow(), QueueTop{At: time.Now(), Destinations: list[:min(len(list), topDestinations)]}
+		top.Active, top.Delivered, top.Deferred, top.Failed = f.Active, f.Delivered, f.Deferred, f.Failed
+		for _, s := range list {
+			top.Pending += s.Pending
+			top.Held += s.Held
+		}
+		return top, nil
 	}))
 	mux.HandleFunc("GET /queue/{id}", command(func(r *http.Request) (any, error) {
 		id, err := pathID(r)
@@ -132,6 +157,18 @@ func (d *daemon) queueCommands(q *queue.Queue) *http.ServeMux {
 		}))
 	}
 	return mux
+}
+
+// topDestinations is how many destinations QueueTop names.
+const topDestinations = 100
+
+func summaries(ctx context.Context, q *queue.Queue) ([]QueueSummary, error) {
+	sums, err := q.Summaries(ctx)
+	list := make([]QueueSummary, len(sums))
+	for i, s := range sums {
+		list[i] = QueueSummary{s.Destination, s.Pending, s.Held, s.Oldest, s.Next, s.Status, s.Active, s.Paused}
+	}
+	return list, err
 }
 
 func (d *daemon) queuedMessage(w http.ResponseWriter, r *http.Request, q *queue.Queue) {

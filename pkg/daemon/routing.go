@@ -108,6 +108,14 @@ func (d *daemon) transports() (mta.Transports, error) {
 		if t.Address != "" {
 			continue
 		}
+		if t.MX {
+			client, err := d.exchangers()
+			if err != nil {
+				return nil, err
+			}
+			ways[t.Name] = d.metrics.deliverer("remote", client)
+			continue
+		}
 		host := hostOf(cmp.Or(t.SMTP, t.LMTP))
 		config, err := clientTLS(t.CA, host)
 		if err != nil {
@@ -120,7 +128,7 @@ func (d *daemon) transports() (mta.Transports, error) {
 			}
 			c := lmtpclient.New(o)
 			d.closers = append(d.closers, c.Close)
-			ways[t.Name] = d.metrics.deliverer("transport", c)
+			ways[t.Name] = d.metrics.deliverer("transport", final{c})
 			continue
 		}
 		o := smtpclient.Options{Hostname: d.cfg.Hostname, Port: d.cfg.MTA.Port, Resolver: Resolver(d.cfg), Log: log, TLS: config,
@@ -135,6 +143,21 @@ func (d *daemon) transports() (mta.Transports, error) {
 		ways[t.Name] = d.metrics.deliverer("transport", c)
 	}
 	return func(name string) mail.Deliverer { return ways[name] }, nil
+}
+
+// final is a next hop that puts messages into mailboxes: it has reported
+// success when it took one.
+type final struct{ mail.Deliverer }
+
+// Deliver implements mail.Deliverer.
+func (f final) Deliver(ctx context.Context, env mail.Envelope, body mail.Body) []error {
+	errs := f.Deliverer.Deliver(ctx, env, body)
+	for i, r := range env.To {
+		if errs[i] == nil && strings.Contains(r.Notify, "SUCCESS") {
+			errs[i] = &mta.Handed{Final: true}
+		}
+	}
+	return errs
 }
 
 // hostOf is the host of host:port.

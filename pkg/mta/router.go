@@ -31,6 +31,22 @@ type Expansion struct {
 	Messages []Message
 }
 
+// Handed is the error of a recipient whose message the next host has, and of
+// which no report will come from there though the sender asked for one: no
+// failure, but the queue's turn to report (RFC 3461 §5.2.2).
+type Handed struct {
+	// Final: it is in a mailbox; else it was relayed to a host without DSN.
+	Final bool
+}
+
+// Error implements error.
+func (h *Handed) Error() string {
+	if h.Final {
+		return "delivered"
+	}
+	return "relayed to a host that sends no reports"
+}
+
 // Message is an envelope with its body; nil: the body that was expanded.
 type Message struct {
 	Envelope mail.Envelope

@@ -42,6 +42,11 @@ func TestListFilters(t *testing.T) {
 			{"next page", Filter{Limit: 2, After: 2}, []int64{3}},
 			{"from", Filter{From: address(t, "t@us.example")}, []int64{2}},
 			{"to", Filter{To: address(t, "c@far.test")}, []int64{3}},
+			{"error", Filter{Status: "NO connection"}, []int64{1, 2, 3}},
+			{"another error", Filter{Status: "disk"}, nil},
+			{"older", Filter{Before: time.Now().Add(-time.Hour)}, nil},
+			{"younger", Filter{Before: time.Now().Add(time.Hour)}, []int64{1, 2, 3}},
+			{"trace", Filter{Trace: list(t, q)[1].Trace}, []int64{2}},
 			{"domain", Filter{Domain: "far.test"}, []int64{1, 2, 3}},
 			{"domain that is done", Filter{Domain: "near.test"}, nil},
 		}

@@ -15,7 +15,7 @@ import (
 // report is a delivery status notification (RFC 3464), to the sender of a
 // message about some of its recipients.
 type report struct {
-	action   string // failed, delayed or delivered
+	action   string // failed, delayed, delivered or relayed
 	entry    entryRow
 	rows     []recipientRow
 	original original
@@ -45,6 +45,8 @@ func (r *report) append(dst []byte) []byte {
 		subject = "Message delayed, still trying"
 	case "delivered":
 		subject = "Message delivered"
+	case "relayed":
+		subject = "Message relayed"
 	}
 	if r.original.whole {
 		quoted = "message/rfc822"
@@ -91,6 +93,8 @@ func (r *report) appendText(dst []byte) []byte {
 		line("could not be delivered to the recipients below. It will not be tried again.")
 	case "delayed":
 		line("could not be delivered to the recipients below yet. It is still being tried:\r\nyou need not send it again.")
+	case "relayed":
+		line("was handed to the next host for the recipients below. That host sends no\r\nreports of success: you will hear no more of it, unless delivery fails.")
 	default:
 		line("was delivered to the recipients below.")
 	}

@@ -35,6 +35,7 @@ func TestReports(t *testing.T) {
 			rows: []recipientRow{row("a@far.test", "550 5.1.1 mx.far.test said: 550 no such user"), row(`"b c"@far.test`, "554 5.4.7 gave up after 60 attempts, the last: 451 4.4.1 no connection")}},
 		{name: "delayed", action: "delayed", from: "s@us.example", envid: "order 66\r\nX: y", text: letter, rows: []recipientRow{row("a@far.test", "451 4.4.1 no connection")}},
 		{name: "delivered", action: "delivered", from: "s@us.example", text: letter, rows: []recipientRow{row("a@us.example", "250 2.1.5 delivered")}},
+		{name: "relayed", action: "relayed", from: "s@us.example", text: letter, rows: []recipientRow{row("a@far.test", "250 2.1.5 relayed")}},
 		{name: "full", action: "failed", from: "s@us.example", ret: "FULL", text: strings.ReplaceAll(letter, "hello", "grüße"), rows: []recipientRow{row("a@far.test", "550 5.0.0 no")}},
 		{name: "utf8", action: "failed", from: "grün@us.example", ret: "HDRS", text: "Subject: grün\r\n\r\nx\r\n", rows: []recipientRow{row("süß@far.test", "550 5.6.7 mx said: kein ü")}},
 		{name: "hostile", action: "failed", from: `"s> x"@us.example`, text: "Message-ID: <a b>\r\nfrom nowhere", rows: []recipientRow{evil}},

@@ -86,6 +86,8 @@ type Queue struct {
 	now   func() time.Time
 	herd  time.Duration
 
+	flow flow
+
 	mu   sync.Mutex
 	plan schedule
 	// flight holds the entries that an attempt, or a command of the

@@ -18,7 +18,8 @@ import (
 type verdict struct {
 	recipientRow
 	err error
-	// action is what the sender hears: "failed", "delayed", "delivered" or nothing.
+	// action is what the sender hears: "failed", "delayed", "delivered",
+	// "relayed" or nothing.
 	action string
 	// expansion takes the recipient's place; kept holds its messages where they
 	// differ from that of the entry.
@@ -43,7 +44,14 @@ func (q *Queue) judge(e entryRow, r recipientRow, err error, now time.Time) verd
 	// the whole queue bounce at once.
 	waited := min(max(now.Sub(since), 0), 2*q.backoff(v.attempts))
 	var expansion *mta.Expansion
+	var handed *mta.Handed
 	switch {
+	case errors.As(err, &handed):
+		v.state, v.status, v.action, v.err = Delivered, "250 2.1.5 relayed", "relayed", nil
+		if handed.Final {
+			v.status, v.action = "250 2.1.5 delivered", "delivered"
+		}
+		return v
 	case err == nil:
 		v.state, v.status = Delivered, "250 2.1.5 delivered"
 		if r.Mailbox != "" { // the next hop reports what it was handed (RFC 3461 §5.2.2)
@@ -186,6 +194,7 @@ func (q *Queue) settle(d *destination, e entryRow, rows []recipientRow, errs []e
 			out.Deferred++
 		}
 	}
+	q.flow.add(out)
 	q.mu.Lock()
 	how := conditionOf(errs[:len(rows)])
 	recovered := q.plan.found(d, how, now, func(n int) time.Duration {
@@ -283,7 +292,7 @@ func (c *change) write(verdicts []verdict) error {
 				reports[v.action] = append(reports[v.action], v.recipientRow)
 			}
 		}
-		for _, action := range []string{"failed", "delayed", "delivered"} {
+		for _, action := range []string{"failed", "delayed", "delivered", "relayed"} {
 			if err := c.report(tx, action, reports[action], original); err != nil {
 				return err
 			}
@@ -305,7 +314,7 @@ func (c *change) write(verdicts []verdict) error {
 // wants reports whether a NOTIFY list asks for a report of an action; an empty
 // one asks for those of bad news (RFC 3461 §4.1).
 func wants(notify, action string) bool {
-	keyword := map[string]string{"failed": "FAILURE", "delayed": "DELAY", "delivered": "SUCCESS"}[action]
+	keyword := map[string]string{"failed": "FAILURE", "delayed": "DELAY", "delivered": "SUCCESS", "relayed": "SUCCESS"}[action]
 	if notify == "" {
 		return keyword == "FAILURE" || keyword == "DELAY"
 	}

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"mailsrv/pkg/sqlite"
@@ -26,6 +27,30 @@ func (q *Queue) Counts(ctx context.Context) (Counts, error) {
 	return c, nil
 }
 
+// Flow is what the attempts since the start came to; the counts are recipients.
+type Flow struct {
+	Delivered, Deferred, Failed int64
+	// Active is how many attempts run now.
+	Active int
+}
+
+// flow counts; its zero value is ready.
+type flow struct{ delivered, deferred, failed atomic.Int64 }
+
+func (f *flow) add(o Outcome) {
+	f.delivered.Add(int64(o.Delivered))
+	f.deferred.Add(int64(o.Deferred))
+	f.failed.Add(int64(o.Failed))
+}
+
+// Flow tells how the queue does.
+func (q *Queue) Flow() Flow {
+	q.mu.Lock()
+	active := q.plan.active + q.plan.slow
+	q.mu.Unlock()
+	return Flow{q.flow.delivered.Load(), q.flow.deferred.Load(), q.flow.failed.Load(), active}
+}
+
 // Summary is what waits for one destination.
 type Summary struct {
 	Destination string
@@ -35,6 +60,10 @@ type Summary struct {
 	Oldest, Next time.Time
 	// Status is the reply to the last attempt, empty before the first.
 	Status string
+	// Active is how many attempts run now, Paused until when the destination is
+	// left alone for its trouble; zero: it is not.
+	Active int
+	Paused time.Time
 }
 
 // Summaries tells what waits for each destination, the longest line first.
@@ -61,6 +90,17 @@ func (q *Queue) Summaries(ctx context.Context) ([]Summary, error) {
 	})
 	if err != nil {
 		return nil, fmt.Errorf("summing up the queue: %w", err)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := q.now()
+	for i := range list {
+		if d := q.plan.byName[list[i].Destination]; d != nil {
+			list[i].Active = d.active
+			if d.pausedUntil.After(now) {
+				list[i].Paused = d.pausedUntil
+			}
+		}
 	}
 	return list, nil
 }

@@ -1,6 +1,6 @@
 // Package rate bounds how much mail one source may hand in (hardening.md
 // section 3): recipients of a login, so that a stolen password sends little
-// before somebody looks, and messages of a stranger's network.
+// before somebody looks, and messages of a stranger's network and reverse-path.
 package rate
 
 import (
@@ -22,6 +22,8 @@ type Limits struct {
 	Hourly, Daily int
 	// Minute bounds the messages of one stranger: an IPv4 address, an IPv6 /64.
 	Minute int
+	// Sender bounds the messages a minute of strangers with one reverse-path.
+	Sender int
 }
 
 // Options of New.
@@ -36,10 +38,18 @@ type Options struct {
 type Check struct {
 	o Options
 
-	mu      sync.Mutex
+	mu sync.Mutex
+	// logins are apart, so that no flood of strangers makes us forget one.
+	logins, strangers table
+}
+
+// table remembers sources.
+type table struct {
 	sources map[string]*list.Element // of *source
 	order   *list.List               // most recently seen first
 }
+
+func newTable() table { return table{make(map[string]*list.Element), list.New()} }
 
 var _ mta.Check = (*Check)(nil)
 
@@ -81,7 +91,7 @@ func New(o Options) *Check {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Check{o: o, sources: make(map[string]*list.Element), order: list.New()}
+	return &Check{o: o, logins: newTable(), strangers: newTable()}
 }
 
 // Check implements mta.Check.
@@ -89,8 +99,8 @@ func (c *Check) Check(_ context.Context, at mta.Stage, e *mta.Evidence) error {
 	switch {
 	case at == mta.AtRecipient && e.Session.Submission && e.Session.Identity != nil:
 		return c.login(e.Session.Identity.User.Account())
-	case at == mta.AtSender && e.Stranger && !e.Vouched && c.o.Limits.Minute > 0:
-		return c.stranger(e.Session.Client.Addr.Addr().Unmap())
+	case at == mta.AtSender && e.Stranger && !e.Vouched:
+		return c.stranger(e.Session.Client.Addr.Addr().Unmap(), e.Sender.From)
 	}
 	return nil
 }
@@ -99,7 +109,7 @@ func (c *Check) login(account string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now, l := c.o.Now(), c.o.Limits
-	s := c.source("login " + account)
+	s := c.logins.source(account)
 	hour, day := s.short.add(now, time.Hour, 1), s.long.add(now, 24*time.Hour, 1)
 	over := l.Hourly > 0 && hour > float64(l.Hourly) || l.Daily > 0 && day > float64(l.Daily)
 	if l.Daily > 0 && day > float64(l.Daily)/2 && now.Sub(s.warned) > 24*time.Hour {
@@ -115,35 +125,55 @@ func (c *Check) login(account string) error {
 		Text: fmt.Sprintf("you have reached the limit of %d recipients an hour and %d a day, try again later", l.Hourly, l.Daily)}
 }
 
-func (c *Check) stranger(ip netip.Addr) error {
+// stranger counts by network and, for what is no bounce, by reverse-path.
+func (c *Check) stranger(ip netip.Addr, from mail.Address) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !c.minute("network "+networkOf(ip), c.o.Limits.Minute) {
+		return mail.TryLater(7, 1, "too many messages from your address, try again in a minute", nil)
+	}
+	if !from.IsNull() && !c.minute("sender "+from.Key().String(), c.o.Limits.Sender) {
+		return mail.TryLater(7, 1, "too many messages from this sender, try again in a minute", nil)
+	}
+	return nil
+}
+
+// minute counts one message of a source, and reports whether it may pass.
+func (c *Check) minute(name string, limit int) bool {
+	if limit <= 0 {
+		return true
+	}
 	now := c.o.Now()
+	s := c.strangers.source(name)
+	if s.short.add(now, time.Minute, 1) <= float64(limit) {
+		return true
+	}
+	s.short.add(now, time.Minute, -1)
+	return false
+}
+
+// networkOf is an IPv4 address, or an IPv6 /64.
+func networkOf(ip netip.Addr) string {
 	bits := 32
 	if ip.Is6() {
 		bits = 64
 	}
 	p, _ := ip.WithZone("").Prefix(bits)
-	s := c.source("network " + p.String())
-	if s.short.add(now, time.Minute, 1) <= float64(c.o.Limits.Minute) {
-		return nil
-	}
-	s.short.add(now, time.Minute, -1)
-	return mail.TryLater(7, 1, "too many messages from your address, try again in a minute", nil)
+	return p.String()
 }
 
 // source finds or makes the source of that name.
-func (c *Check) source(name string) *source {
-	if el, ok := c.sources[name]; ok {
-		c.order.MoveToFront(el)
+func (t *table) source(name string) *source {
+	if el, ok := t.sources[name]; ok {
+		t.order.MoveToFront(el)
 		return el.Value.(*source)
 	}
-	if c.order.Len() >= maxSources {
-		oldest := c.order.Back()
-		delete(c.sources, oldest.Value.(*source).name)
-		c.order.Remove(oldest)
+	if t.order.Len() >= maxSources {
+		oldest := t.order.Back()
+		delete(t.sources, oldest.Value.(*source).name)
+		t.order.Remove(oldest)
 	}
 	s := &source{name: name}
-	c.sources[name] = c.order.PushFront(s)
+	t.sources[name] = t.order.PushFront(s)
 	return s
 }

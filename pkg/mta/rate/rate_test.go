@@ -100,6 +100,49 @@ func TestStranger(t *testing.T) {
 	}
 }
 
+func TestSender(t *testing.T) {
+	b := newBench(rate.Limits{Sender: 60})
+	bring := func(from string, hosts int) int {
+		allowed := 0
+		for i := range hosts {
+			e := &mta.Evidence{Stranger: true, Session: &mta.Session{Client: auth.Client{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 25)}}}
+			if from != "" {
+				a, err := mail.ParseAddress(from)
+				if err != nil {
+					t.Fatal(err)
+				}
+				e.Sender.From = a
+			}
+			allowed += b.count(t, mta.AtSender, e, 1)
+		}
+		return allowed
+	}
+	if n := bring("news@far.test", 50) + bring("NEWS@far.test", 50); n != 60 {
+		t.Errorf("%d messages of one sender by many hosts", n)
+	}
+	if n := bring("other@far.test", 50); n != 50 {
+		t.Errorf("another sender: %d", n)
+	}
+	if n := bring("", 200); n != 200 {
+		t.Errorf("bounces: %d", n)
+	}
+}
+
+// TestStrangersDisplaceNoLogin: a flood of them must not let a stolen password
+// begin anew.
+func TestStrangersDisplaceNoLogin(t *testing.T) {
+	b := newBench(rate.Limits{Hourly: 10, Minute: 60})
+	if n := b.sent(t, "alice", 20); n != 10 {
+		t.Fatalf("%d sent", n)
+	}
+	for i := range 60_000 {
+		b.brought(t, fmt.Sprintf("2001:db8:0:%x::1", i), 1)
+	}
+	if n := b.sent(t, "alice", 20); n != 0 {
+		t.Errorf("%d more sent after a flood", n)
+	}
+}
+
 func TestNoLimit(t *testing.T) {
 	b := newBench(rate.Limits{})
 	if n := b.sent(t, "alice", 5000); n != 5000 {

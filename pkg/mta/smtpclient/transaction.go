@@ -139,20 +139,29 @@ func (s *session) transaction(env mail.Envelope, body mail.Body) []error {
 		return errs
 	}
 	if chunking {
-		err := s.chunk(body, !env.Binary)
-		if s.clean {
-			s.tell(env, errs)
-		}
-		return fill(errs, err)
+		return s.done(env, errs, s.chunk(body, !env.Binary))
 	}
 	if !pipelining {
 		s.c.WriteString("DATA\r\n")
 	}
-	dataErr := s.data(body, accepted > 0 && mailErr == nil)
-	if s.clean {
-		s.tell(env, errs)
+	return s.done(env, errs, s.data(body, accepted > 0 && mailErr == nil))
+}
+
+// done completes the outcome of a transaction by what the host said of the
+// message.
+func (s *session) done(env mail.Envelope, errs []error, err error) []error {
+	if !s.clean {
+		return fill(errs, err)
 	}
-	return fill(errs, dataErr)
+	s.tell(env, errs)
+	if !s.ext.Has(smtpwire.ExtDSN) {
+		for i, r := range env.To {
+			if errs[i] == nil && strings.Contains(r.Notify, "SUCCESS") {
+				errs[i] = &mta.Handed{}
+			}
+		}
+	}
+	return errs
 }
 
 // tell logs that the host has the message, in its own words: they are what its
