@@ -100,6 +100,9 @@ type Domain struct {
 	// RoutingHosts are the hosts responsible for the domain; if it is not
 	// empty and holds none of ours, mail is relayed there.
 	RoutingHosts []string
+	// Quota and MessageQuota are those of users whose entry has none; QuotaDefault
+	// leaves them to the store.
+	Quota, MessageQuota int64
 	// MailHost is the default mailHost of new users.
 	MailHost string
 	// ServiceAccess is mailDomainAllowedServiceAccess.

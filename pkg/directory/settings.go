@@ -97,7 +97,7 @@ func settingTable() []setting {
 		{KindGroup, "status", "inetMailGroupStatus"}, {KindGroup, "mailhost", "mailHost"}, {KindGroup, "errorsto", "mgrpErrorsTo"},
 		{KindDomain, "status", "mailDomainStatus"}, {KindDomain, "mailhost", "preferredMailHost"}, {KindDomain, "catchall", "mailDomainCatchallAddress"},
 		{KindDomain, "smarthost", "mailRoutingSmartHost"}, {KindDomain, "routinghosts", "mailRoutingHosts"}, {KindDomain, "preauth", "mailAccessProxyPreAuth"}, {KindDomain, "replay", "mailAccessProxyReplay"},
-		{KindDomain, "access", "mailDomainAllowedServiceAccess"},
+		{KindDomain, "access", "mailDomainAllowedServiceAccess"}, {KindDomain, "quota", "mailQuota"}, {KindDomain, "messages", "mailMsgQuota"},
 	}
 }
 

@@ -117,6 +117,8 @@ func parseDomain(e Entry) Domain {
 		Aliases:       lower(e.Values("associatedDomain")),
 		Status:        effective(parseStatus(e.Value("inetDomainStatus")), parseStatus(e.Value("mailDomainStatus"))),
 		SmartHost:     e.Value("mailRoutingSmartHost"),
+		Quota:         parseQuota(e.Value("mailQuota")),
+		MessageQuota:  parseQuota(e.Value("mailMsgQuota")),
 		RoutingHosts:  e.Values("mailRoutingHosts"),
 		MailHost:      strings.ToLower(e.Value("preferredMailHost")),
 		ServiceAccess: e.Value("mailDomainAllowedServiceAccess"),
@@ -302,8 +304,8 @@ func parseUser(e Entry, d Domain) User {
 		DeliveryOptions: lower(e.Values("mailDeliveryOption")),
 		ForwardTo:       addresses(e.Values("mailForwardingAddress")),
 		ACLGroups:       lower(e.Values("aclGroupAddr")),
-		Quota:           parseQuota(e.Value("mailQuota")),
-		MessageQuota:    parseQuota(e.Value("mailMsgQuota")),
+		Quota:           quotaOr(e.Value("mailQuota"), d.Quota),
+		MessageQuota:    quotaOr(e.Value("mailMsgQuota"), d.MessageQuota),
 		ServiceAccess:   [2]string{e.Value("mailAllowedServiceAccess"), d.ServiceAccess},
 		Replay:          d.Replay,
 	}
@@ -389,6 +391,15 @@ func parseQuota(v string) int64 {
 		return math.MaxInt64
 	}
 	return n * unit
+}
+
+// quotaOr is parseQuota, with the domain's for users who have none: what is
+// absent or -2.
+func quotaOr(v string, domain int64) int64 {
+	if q := parseQuota(v); q != QuotaDefault {
+		return q
+	}
+	return domain
 }
 
 func addresses(values []string) (out []mail.Address) {

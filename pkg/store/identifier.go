@@ -61,7 +61,7 @@ func (n *Namespaces) askMembership(ctx context.Context, address string) (bool, e
 	if err != nil {
 		return false, err
 	}
-	if slices.ContainsFunc(above, func(g directory.Group) bool { return g.DN.Equal(who.Group.DN) }) {
+	if slices.ContainsFunc(above, who.Group.DN.Equal) {
 		return true, nil
 	}
 	lister, ok := n.dir.(directory.Lister)
@@ -85,7 +85,7 @@ const maxGroups = 1000
 
 // groupsAbove returns the groups that have the user, or a group with the user,
 // among their members.
-func (n *Namespaces) groupsAbove(ctx context.Context) ([]directory.Group, error) {
+func (n *Namespaces) groupsAbove(ctx context.Context) ([]directory.DN, error) {
 	if !n.above.at.IsZero() && time.Since(n.above.at) < answerAge {
 		return n.above.value, nil
 	}
@@ -93,19 +93,19 @@ func (n *Namespaces) groupsAbove(ctx context.Context) ([]directory.Group, error)
 	if !ok {
 		return nil, nil
 	}
-	var found []directory.Group
+	var found []directory.DN
 	for next := []directory.DN{n.user.DN}; len(next) > 0 && len(found) < maxGroups; next = next[1:] {
 		groups, err := m.GroupsOf(ctx, next[0])
 		if err != nil {
 			return nil, err
 		}
 		for _, g := range groups {
-			if !slices.ContainsFunc(found, func(f directory.Group) bool { return f.DN.Equal(g.DN) }) {
-				found, next = append(found, g), append(next, g.DN)
+			if !slices.ContainsFunc(found, g.Equal) {
+				found, next = append(found, g), append(next, g)
 			}
 		}
 	}
-	n.above = answer[[]directory.Group]{found, time.Now()}
+	n.above = answer[[]directory.DN]{found, time.Now()}
 	return found, nil
 }
 

@@ -45,7 +45,7 @@ type Namespaces struct {
 
 	mu     sync.Mutex
 	groups map[string]answer[bool] // by lower-case address
-	above  answer[[]directory.Group]
+	above  answer[[]directory.DN]
 	quotas map[string]answer[Quota]
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"mailsrv/pkg/directory"
 	"mailsrv/pkg/mail"
 	"mailsrv/pkg/store"
 )
@@ -50,6 +51,23 @@ func TestOverQuotaByPolicy(t *testing.T) {
 		d := store.NewDeliverer(&engine{errs: full}, users{}, store.Quota{Bytes: 1000, Messages: -1, Reject: reject})
 		if got := replies(d.Deliver(t.Context(), mail.Envelope{To: addressed("a")}, make(mail.Bytes, 100))); got[0] != want {
 			t.Errorf("%v: %s, want %s", reject, got[0], want)
+		}
+	}
+}
+
+// TestQuotaOf: what neither the entry nor its domain says, the store does.
+func TestQuotaOf(t *testing.T) {
+	defaults := store.Quota{Bytes: 1000, Messages: 10, Reject: true}
+	for _, x := range []struct{ bytes, messages, wantBytes, wantMessages int64 }{
+		{directory.QuotaDefault, directory.QuotaDefault, 1000, 10},
+		{directory.QuotaUnlimited, directory.QuotaDefault, -1, 10},
+		{directory.QuotaDefault, directory.QuotaUnlimited, 1000, -1},
+		{0, 0, 0, 0},
+		{5, 7, 5, 7},
+	} {
+		got := store.QuotaOf(directory.User{Quota: x.bytes, MessageQuota: x.messages}, defaults)
+		if want := (store.Quota{Bytes: x.wantBytes, Messages: x.wantMessages, Reject: true}); got != want {
+			t.Errorf("%d, %d: %+v, want %+v", x.bytes, x.messages, got, want)
 		}
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	"mailsrv/pkg/sqlite"
 	"mailsrv/pkg/store"
 )
 
@@ -31,8 +30,11 @@ func (g *group) create(account int64, name, use string) (int64, error) {
 	if _, err := g.Get("SELECT count(*) FROM mailbox WHERE account=?", []any{account}, &n); err != nil {
 		return 0, err
 	}
-	if n >= maxMailboxes {
-		return 0, fmt.Errorf("%w: %d mailboxes", store.ErrTooMany, n)
+	full := func() error {
+		if n++; n > maxMailboxes {
+			return fmt.Errorf("%w: %d mailboxes", store.ErrTooMany, maxMailboxes)
+		}
+		return nil
 	}
 	for i := range len(name) {
 		if name[i] != '/' {
@@ -42,6 +44,9 @@ func (g *group) create(account int64, name, use string) (int64, error) {
 		if found, err := g.Get("SELECT id FROM mailbox WHERE account=? AND name=?", []any{account, name[:i]}, &id); err != nil {
 			return 0, err
 		} else if !found {
+			if err := full(); err != nil {
+				return 0, err
+			}
 			if id, err = g.insertMailbox(account, name[:i], "", false); err != nil {
 				return 0, err
 			}
@@ -51,18 +56,39 @@ func (g *group) create(account int64, name, use string) (int64, error) {
 		}
 	}
 	// A name that a deletion left behind becomes a mailbox again, a new one.
-	if _, _, err := g.Exec("DELETE FROM mailbox WHERE account=? AND name=? AND noselect", account, name); err != nil {
+	_, again, err := g.Exec("DELETE FROM mailbox WHERE account=? AND name=? AND noselect", account, name)
+	if err != nil {
+		return 0, err
+	}
+	n -= int(again)
+	var taken int
+	if found, err := g.Get("SELECT 1 FROM mailbox WHERE account=? AND name=?", []any{account, name}, &taken); err != nil || found {
+		return 0, cmp.Or(err, store.ErrMailboxExists)
+	}
+	if err := full(); err != nil {
 		return 0, err
 	}
 	id, err := g.insertMailbox(account, name, use, false)
-	if sqlite.IsUnique(err) {
-		err = store.ErrMailboxExists
-	}
 	if err != nil {
 		return 0, err
 	}
 	g.names[place{account, name}] = id
 	return id, g.inherit(account, name, id)
+}
+
+// fits returns ErrBadName if a name below one that is renamed would become too
+// long or too deep: nobody could open that mailbox any more.
+func (g *group) fits(account int64, from, to string) error {
+	return g.Query("SELECT name FROM mailbox WHERE account=? AND name>?||'/' AND name<?||'0'", []any{account, from, from}, func(scan func(...any) error) error {
+		var name string
+		if err := scan(&name); err != nil {
+			return err
+		}
+		if _, err := normalName(to + name[len(from):]); err != nil {
+			return fmt.Errorf("%w: %.40q below it would not fit", err, name)
+		}
+		return nil
+	})
 }
 
 // insertMailbox makes a mailbox with a UIDVALIDITY that was never used before.
@@ -175,6 +201,9 @@ func (a *account) Rename(ctx context.Context, from, to string) error {
 		var taken int
 		if found, err := g.Get("SELECT 1 FROM mailbox WHERE account=? AND (name=? OR name>?||'/' AND name<?||'0') LIMIT 1", []any{a.id, to, to, to}, &taken); err != nil || found {
 			return cmp.Or(err, store.ErrMailboxExists)
+		}
+		if err := g.fits(a.id, from, to); err != nil {
+			return err
 		}
 		clear(g.names)
 		// Makes the levels above; the row of to itself is the renamed one.

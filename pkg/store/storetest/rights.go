@@ -48,10 +48,10 @@ func (p *people) Recipient(_ context.Context, a mail.Address) (directory.Recipie
 	return directory.Recipient{Group: &directory.Group{DN: dnOf("team"), Mail: a}}, nil
 }
 
-func (p *people) GroupsOf(_ context.Context, member directory.DN) ([]directory.Group, error) {
+func (p *people) GroupsOf(_ context.Context, member directory.DN) ([]directory.DN, error) {
 	for _, m := range p.members {
 		if dnOf(m).Equal(member) {
-			return []directory.Group{{DN: dnOf("team")}}, nil
+			return []directory.DN{dnOf("team")}, nil
 		}
 	}
 	return nil, nil
