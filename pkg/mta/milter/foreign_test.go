@@ -51,3 +51,29 @@ func TestOpenDKIM(t *testing.T) {
 		}
 	}
 }
+
+// TestSpamAssassin has a real content filter in the path: the test message that
+// all such filters know is refused with the filter's words, another passes and
+// has its verdict in the header.
+func TestSpamAssassin(t *testing.T) {
+	c := milter.New(milter.Options{Network: "tcp", Address: peertest.StartSpamAssassin(t), Log: slog.New(slog.DiscardHandler)})
+	judge := func(line string) (*mta.Evidence, error) {
+		e := evidence()
+		text := strings.Replace(letter, "hello", line, 1)
+		e.Body, e.Header.Block = mail.Bytes(text), []byte(text[:strings.Index(text, line)])
+		for _, at := range []mta.Stage{mta.AtSender, mta.AtRecipient, mta.AtMessage} {
+			if err := c.Check(t.Context(), at, e); err != nil {
+				return e, err
+			}
+		}
+		return e, nil
+	}
+	e, err := judge("hello")
+	if got := string(e.Fields); err != nil || !strings.Contains(got, "X-Spam-Checker-Version: SpamAssassin") || !strings.Contains(got, "X-Spam-Status: No") {
+		t.Errorf("%v, SpamAssassin adds %q", err, got)
+	}
+	_, err = judge("XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X")
+	if got := mail.StatusOf(err); !mail.IsPermanent(err) || !strings.HasPrefix(got.Reply(), "550 5.7.1 ") {
+		t.Errorf("the test spam: %v", err)
+	}
+}

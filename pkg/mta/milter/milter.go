@@ -59,16 +59,17 @@ func (c *Check) Check(ctx context.Context, at mta.Stage, e *mta.Evidence) error 
 	changes, action, err := c.ask(ctx, e)
 	switch {
 	case err != nil && c.o.Open:
-		c.o.Log.Warn("filter not asked", "to", c.o.Address, "err", err)
+		c.o.Log.Warn("filter not asked", "host", c.o.Address, "err", err)
 		return nil
 	case err != nil:
 		return mail.TryLater(7, 1, "the content filter does not answer, try again later", err)
 	}
-	return obey(e, changes, action)
+	return c.obey(e, changes, action)
 }
 
-// obey does what the filter says, as far as it may say it.
-func obey(e *mta.Evidence, changes []milter.ModifyAction, action *milter.Action) error {
+// obey does what the filter says, as far as it may say it; what it may not is
+// in the log.
+func (c *Check) obey(e *mta.Evidence, changes []milter.ModifyAction, action *milter.Action) error {
 	switch action.Code {
 	case milter.ActReject:
 		return mail.Refuse(7, 1, "refused by the content filter")
@@ -88,6 +89,8 @@ func obey(e *mta.Evidence, changes []milter.ModifyAction, action *milter.Action)
 			}
 		case milter.ActQuarantine:
 			e.Suspect("the content filter says: " + m.Reason)
+		default:
+			c.o.Log.Warn("filter may not change that", "host", c.o.Address, "change", string(rune(m.Code)))
 		}
 	}
 	return nil
@@ -127,11 +130,18 @@ func (d *dialer) Dial(network, address string) (net.Conn, error) {
 	return conn, err
 }
 
+// offered are all changes of the protocol's version 2, which all filters speak:
+// one that may not make each of those that it knows will not speak with us at
+// all. Which of them are made is
+// for obey to say.
+const offered = milter.OptAddHeader | milter.OptChangeBody | milter.OptAddRcpt | milter.OptRemoveRcpt | milter.OptChangeHeader |
+	milter.OptQuarantine
+
 // ask shows the message to the filter and returns its last word.
 func (c *Check) ask(ctx context.Context, e *mta.Evidence) ([]milter.ModifyAction, *milter.Action, error) {
 	d := &dialer{ctx: ctx}
 	client := milter.NewClientWithOptions(c.o.Network, c.o.Address, milter.ClientOptions{Dialer: d,
-		ReadTimeout: c.o.Timeout, WriteTimeout: c.o.Timeout, ActionMask: milter.OptAddHeader | milter.OptChangeHeader | milter.OptQuarantine})
+		ReadTimeout: c.o.Timeout, WriteTimeout: c.o.Timeout, ActionMask: offered})
 	session, err := client.Session()
 	if d.conn != nil {
 		defer d.conn.Close()
