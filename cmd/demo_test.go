@@ -16,20 +16,26 @@ import (
 
 // demonstration is a running mailsrv serve --demo.
 type demonstration struct {
-	t   *testing.T
-	cmd *exec.Cmd
-	in  *io.PipeReader
+	t      *testing.T
+	cmd    *exec.Cmd
+	in     *io.PipeReader
+	exited chan error // how it ended, once
 }
 
 // startDemo returns it with all it printed until it was ready.
 func startDemo(t *testing.T, data string) (*demonstration, string) {
 	t.Helper()
 	in, out := io.Pipe()
-	d := &demonstration{t: t, cmd: exec.CommandContext(t.Context(), "mailsrv", "serve", "--demo", "--data", data), in: in}
+	d := &demonstration{t: t, cmd: exec.CommandContext(t.Context(), "mailsrv", "serve", "--demo", "--data", data), in: in, exited: make(chan error, 1)}
 	d.cmd.Stdout, d.cmd.Stderr = out, out
 	if err := d.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	go func() {
+		err := d.cmd.Wait()
+		_ = out.Close()
+		d.exited <- err
+	}()
 	var text strings.Builder
 	for b := make([]byte, 4096); !strings.Contains(text.String(), "Stop with Ctrl-C."); {
 		n, err := in.Read(b)
@@ -48,7 +54,7 @@ func (d *demonstration) interrupt() {
 	if err := d.cmd.Process.Signal(syscall.SIGINT); err != nil {
 		d.t.Fatal(err)
 	}
-	if err := d.cmd.Wait(); err != nil {
+	if err := <-d.exited; err != nil {
 		d.t.Errorf("after Ctrl-C: %v", err)
 	}
 }
@@ -56,9 +62,11 @@ func (d *demonstration) interrupt() {
 // TestDemo starts the demonstration, pastes every line that it prints into a
 // shell, stops it, and finds mail and accounts again at a second start.
 func TestDemo(t *testing.T) {
-	if ln, err := net.Listen("tcp", "127.0.0.1:10993"); err != nil {
-		t.Skip("another demonstration runs here: ", err)
-	} else {
+	for _, address := range regexp.MustCompile(`127\.0\.0\.1:\d+`).FindAllString(demoFile, -1) {
+		ln, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Skip("the demonstration's ports are not free here: ", err)
+		}
 		ln.Close()
 	}
 	curl := peertest.Program(t, "curl", "curl")
