@@ -103,15 +103,15 @@ func sentence(e journal.Event) string {
 		if a["role"] == "store" {
 			return "put it into " + mailbox(a) + " of " + a["account"]
 		}
-		return "delivered it to " + a["to"] + " at " + attempt(a)
+		return "delivered it to " + a["to"] + attempt(a)
 	case "message handed over":
 		return "handed it to " + a["host"] + " (" + a["peer"] + ", " + encryption(a["tls"]) + ") for " + strings.ReplaceAll(a["to"], " ", ", ") + "; " + a["reply"]
 	case "next hop did not answer well":
 		return "could not use the host " + a["host"] + " (" + a["peer"] + "): " + a["err"]
 	case "message deferred":
-		return "could not deliver it to " + a["to"] + " at " + attempt(a) + ": " + a["err"] + "; next attempt " + clock(a["next"])
+		return "could not deliver it to " + a["to"] + attempt(a) + ": " + a["err"] + "; next attempt " + clock(a["next"])
 	case "message failed":
-		return "gave up on " + a["to"] + " at " + attempt(a) + ": " + cmp.Or(a["err"], a["status"])
+		return "gave up on " + a["to"] + attempt(a) + ": " + cmp.Or(a["err"], a["status"])
 	}
 	return cmp.Or(otherSentence(e), plainSentence(e))
 }
@@ -198,7 +198,13 @@ func client(a map[string]string) string {
 
 func mailbox(a map[string]string) string { return cmp.Or(a["mailbox"], "INBOX") }
 
-func attempt(a map[string]string) string { return "attempt " + a["attempt"] }
+// attempt says which one it was; those that an outage of ours ended do not count.
+func attempt(a map[string]string) string {
+	if n := a["attempt"]; n != "" && n != "0" {
+		return " at attempt " + n
+	}
+	return ""
+}
 
 func encryption(s string) string {
 	switch s {

@@ -161,6 +161,24 @@ func TestForwardsAreSealed(t *testing.T) {
 	}
 }
 
+// TestListsAreSealed: what a list that the queue will expand sends on leaves us
+// with our seal.
+func TestListsAreSealed(t *testing.T) {
+	h := newHouse(t)
+	s := &seal{}
+	for _, g := range h.people.groups {
+		g.Defer = true
+	}
+	h.options.Sealer = s
+	h.agent = mta.New(h.options)
+	if err := h.send(t, stranger(), "far@far.test", "From: far@far.test\n\nhello\n", "team@us.example"); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"us.example"}, s.domains); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestSubmissionWithoutBodyGetsItsEmptyLine(t *testing.T) {
 	h := newHouse(t)
 	if err := h.send(t, h.login("alice"), "alice@us.example", "From: alice@us.example\nSubject: all\n", "bob@us.example"); err != nil {

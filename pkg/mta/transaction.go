@@ -343,7 +343,9 @@ func (t *transaction) sign(ctx context.Context, body mail.Body) (mail.Body, erro
 // that the next host need not judge us by it.
 func (t *transaction) seal(ctx context.Context, body mail.Body) (mail.Body, error) {
 	e := &t.evidence
-	leaves := slices.ContainsFunc(t.targets, func(target Target) bool { return target.Via == ViaMX || target.Via == ViaTransport })
+	leaves := slices.ContainsFunc(t.targets, func(target Target) bool { // or may, once the queue has expanded it
+		return target.Via == ViaMX || target.Via == ViaTransport || target.Via == ViaQueue && target.Err == nil
+	})
 	if t.agent.o.Sealer == nil || !e.Stranger || !leaves {
 		return body, nil
 	}

@@ -170,7 +170,12 @@ func (q *Queue) Flush(ctx context.Context, ids ...int64) error {
 func (q *Queue) Start(ctx context.Context, domain string, wide bool) (n int, err error) {
 	now := q.now()
 	err = q.db.Write(ctx, func(tx *sqlite.Tx) error {
-		_, due, err := tx.Exec("UPDATE recipients SET next=?1 WHERE state=0 AND (destination=?2 OR ?3 AND substr(destination, -length(?2)-1)='.'||?2)", now.UnixMilli(), domain, wide)
+		_, due, err := tx.Exec("UPDATE recipients SET next=? WHERE state=0 AND destination=?", now.UnixMilli(), domain)
+		if err == nil && wide {
+			var more int64
+			_, more, err = tx.Exec("UPDATE recipients SET next=?1 WHERE state=0 AND substr(destination, -length(?2)-1)='.'||?2", now.UnixMilli(), domain)
+			due += more
+		}
 		n = int(due)
 		return err
 	})

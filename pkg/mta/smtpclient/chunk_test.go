@@ -9,6 +9,7 @@ import (
 
 	"mailsrv/pkg/mail"
 	"mailsrv/pkg/mta"
+	"mailsrv/pkg/mta/smtpclient"
 )
 
 func TestChunksGoOut(t *testing.T) {
@@ -49,6 +50,30 @@ func TestChunksGoOut(t *testing.T) {
 				t.Errorf("replies (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestChunksOfferedInVain: a host that offers BDAT and does not know it gets DATA
+// the next time, and nothing is bounced.
+func TestChunksOfferedInVain(t *testing.T) {
+	const begin = hello + "S: 250-mx.far.test\nS: 250 CHUNKING\nC: MAIL FROM:<s@us.example>\nS: 250 ok\nC: RCPT TO:<a@far.test>\nS: 250 ok\n"
+	dialogues := []string{
+		begin + "C: BDAT 22 LAST\nC: Subject: x\nC:\nC: .hello\nS: 502 5.5.1 what is BDAT\n",
+		begin + "C: DATA\nS: 354 go\nC: ...\nS: 250 ok\nC: QUIT\nS: 221 bye\n",
+	}
+	n := 0
+	w := far(t, func(c net.Conn) {
+		n++
+		chat(t, dialogues[n-1])(c)
+	})
+	c := smtpclient.New(w.options())
+	defer c.Close()
+	want := []string{"451 4.5.1 mx.far.test offers CHUNKING and knows no BDAT, next time it gets DATA", "ok"}
+	for i := range dialogues {
+		got := replies(c.Deliver(t.Context(), envelope(t, "s@us.example", "a@far.test"), mail.Bytes(letter)))
+		if diff := cmp.Diff(want[i:i+1], got); diff != "" {
+			t.Error(diff)
+		}
 	}
 }
 

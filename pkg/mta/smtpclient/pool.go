@@ -23,6 +23,27 @@ type pool struct {
 	idle   map[terms][]*session
 	count  int
 	closed bool
+	// spurned are the hosts that offered CHUNKING and then knew no BDAT.
+	spurned map[string]bool
+}
+
+// maxSpurned bounds how many hosts are remembered; with more, all are forgotten.
+const maxSpurned = 1000
+
+// spurn notes that a host knows no BDAT, whatever it offers.
+func (p *pool) spurn(host string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.spurned == nil || len(p.spurned) >= maxSpurned {
+		p.spurned = make(map[string]bool)
+	}
+	p.spurned[host] = true
+}
+
+func (p *pool) spurns(host string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.spurned[host]
 }
 
 // terms are what makes two hops one.

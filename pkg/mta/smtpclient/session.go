@@ -22,6 +22,7 @@ type session struct {
 	c    *wire.Conn
 	hop  hop
 	o    *Options
+	pool *pool
 	ext  smtpwire.Extensions
 	tls  bool
 	stop func() bool // unties the connection from its context
@@ -59,7 +60,7 @@ func (c *Client) start(ctx context.Context, h hop, mayTLS bool) (*session, error
 	if err != nil {
 		return nil, mail.TryLater(4, 1, "no connection to "+h.name, err)
 	}
-	s := &session{c: wire.NewConn(raw, smtpwire.ReadSize, nil), hop: h, o: &c.o, opened: time.Now()}
+	s := &session{c: wire.NewConn(raw, smtpwire.ReadSize, nil), hop: h, o: &c.o, pool: c.pool, opened: time.Now()}
 	s.stop = context.AfterFunc(ctx, func() { s.c.Close() })
 	if err := s.begin(ctx, raw, mayTLS); err != nil {
 		s.close()

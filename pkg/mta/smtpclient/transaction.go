@@ -48,7 +48,7 @@ func needsOf(env mail.Envelope, body mail.Body) (bool, error) {
 // deliver runs as many transactions as the recipients need, and returns one
 // error for each.
 func (s *session) deliver(env mail.Envelope, body mail.Body, utf8 bool) []error {
-	if env.Binary && !(s.ext.Has(smtpwire.ExtBinary) && s.ext.Has(smtpwire.ExtChunking)) {
+	if env.Binary && !(s.ext.Has(smtpwire.ExtBinary) && s.chunking()) {
 		text, err := mta.Downgraded(body)
 		if err != nil {
 			return mail.All(len(env.To), err)
@@ -101,7 +101,7 @@ func (s *session) keepsTLS(env mail.Envelope) error {
 // PIPELINING (RFC 2920).
 func (s *session) transaction(env mail.Envelope, body mail.Body) []error {
 	s.clean = false
-	pipelining, chunking := s.ext.Has(smtpwire.ExtPipelining), s.ext.Has(smtpwire.ExtChunking)
+	pipelining, chunking := s.ext.Has(smtpwire.ExtPipelining), s.chunking()
 	timeout := s.o.Timeouts.Command
 	s.c.SetOut(smtpwire.AppendMail(s.c.Out(), env, body.Size(), s.ext))
 	if pipelining {
@@ -276,7 +276,20 @@ func (s *session) chunk(body mail.Body, text bool) error {
 	if err != nil {
 		return s.trouble("BDAT", err)
 	}
-	return s.final("BDAT")
+	err = s.final("BDAT")
+	if st, ok := errors.AsType[*mail.Status](err); ok && st.Code >= 500 && st.Code <= 504 {
+		// It speaks of the command and not of the message (RFC 5321 §4.2.4): there
+		// are hosts behind something that does not know what they offer.
+		s.pool.spurn(s.hop.name)
+		s.broken = true
+		return mail.TryLater(5, 1, s.hop.name+" offers CHUNKING and knows no BDAT, next time it gets DATA", st)
+	}
+	return err
+}
+
+// chunking reports whether the message goes by BDAT.
+func (s *session) chunking() bool {
+	return s.ext.Has(smtpwire.ExtChunking) && !s.pool.spurns(s.hop.name)
 }
 
 func (s *session) send(body mail.Body) error {
