@@ -219,10 +219,17 @@ func (r *Reader) unfolded() (string, int, error) {
 		return "", 0, err
 	}
 	number := r.line
+	var folded []byte // text as far as it goes on
+	whole := func() string {
+		if folded != nil {
+			return string(folded)
+		}
+		return text
+	}
 	for {
 		next, err := r.raw()
 		if errors.Is(err, io.EOF) {
-			return text, number, nil
+			return whole(), number, nil
 		}
 		if err != nil {
 			return "", 0, err
@@ -230,9 +237,12 @@ func (r *Reader) unfolded() (string, int, error) {
 		if !strings.HasPrefix(next, " ") || text == "" {
 			r.pending, r.has = next, true
 			r.line--
-			return text, number, nil
+			return whole(), number, nil
 		}
-		if text += next[1:]; len(text) > maxLine {
+		if folded == nil {
+			folded = []byte(text)
+		}
+		if folded = append(folded, next[1:]...); len(folded) > maxLine {
 			return "", 0, r.fault(number, "a line of more than %d bytes", maxLine)
 		}
 	}

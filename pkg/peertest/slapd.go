@@ -1,6 +1,7 @@
 package peertest
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,6 +18,9 @@ type SlapdOptions struct {
 	Schema []string
 	// LDIF is loaded before the server starts; it may be empty.
 	LDIF string
+	// Index are lines of slapd.conf about indexes besides those of objectClass and
+	// uid; empty: mail for equality.
+	Index string
 }
 
 // Slapd is OpenLDAP's server over an mdb database, with StartTLS.
@@ -45,7 +49,7 @@ func StartSlapd(t testing.TB, o SlapdOptions) *Slapd {
 		must(t, err)
 		schema += "include " + absolute + "\n"
 	}
-	s.conf = write(t, filepath.Join(dir, "slapd.conf"), fmt.Sprintf(slapdConf, dir, schema, s.CA, key, o.Suffix, o.Password), 0o600)
+	s.conf = write(t, filepath.Join(dir, "slapd.conf"), fmt.Sprintf(slapdConf, dir, schema, s.CA, key, o.Suffix, o.Password, cmp.Or(o.Index, "index mail eq")), 0o600)
 	if o.LDIF != "" {
 		Client(t, o.LDIF, Program(t, "slapadd", "slapd"), "-f", s.conf)
 	}
@@ -63,8 +67,8 @@ func (s *Slapd) Start(t testing.TB) {
 // Stop ends it; its clients' connections are closed.
 func (s *Slapd) Stop(t testing.TB) { s.daemon.stop(t) }
 
-// slapdConf wants the folder, further lines, certificate and key, suffix and
-// password. The server's users have no rights: it runs as whoever runs the test.
+// slapdConf wants the folder, further lines, certificate and key, suffix,
+// password and lines of indexes. The server's users have no rights: it runs as whoever runs the test.
 const slapdConf = `include /etc/ldap/schema/core.schema
 include /etc/ldap/schema/cosine.schema
 include /etc/ldap/schema/inetorgperson.schema
@@ -77,8 +81,9 @@ pidfile %[1]s/pid
 TLSCertificateFile %[3]s
 TLSCertificateKeyFile %[4]s
 database mdb
-maxsize 104857600
-index objectClass,uid,mail eq
+maxsize 1073741824
+index objectClass,uid eq
+%[7]s
 suffix %[5]q
 rootdn "cn=admin,%[5]s"
 rootpw %[6]q

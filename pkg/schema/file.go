@@ -55,8 +55,8 @@ func (s *Schema) read(f File, macros map[string]string) error {
 // that begins with a space or a tab continues the one before it.
 func directives(text string) func(yield func(int, string) bool) {
 	return func(yield func(int, string) bool) {
-		first, open := 0, ""
-		n := 0
+		first, n := 0, 0
+		var open []byte
 		for line := range strings.Lines(text) {
 			n++
 			line = strings.TrimRight(line, "\r\n")
@@ -64,16 +64,16 @@ func directives(text string) func(yield func(int, string) bool) {
 				continue
 			}
 			if line != "" && (line[0] == ' ' || line[0] == '\t') {
-				open += "\n" + line
+				open = append(append(open, '\n'), line...)
 				continue
 			}
-			if strings.TrimSpace(open) != "" && !yield(first, open) {
+			if text := string(open); strings.TrimSpace(text) != "" && !yield(first, text) {
 				return
 			}
-			first, open = n, line
+			first, open = n, append(open[:0], line...)
 		}
-		if strings.TrimSpace(open) != "" {
-			yield(first, open)
+		if text := string(open); strings.TrimSpace(text) != "" {
+			yield(first, text)
 		}
 	}
 }

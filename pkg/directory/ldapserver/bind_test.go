@@ -122,9 +122,9 @@ func TestPasswordsNeedTLS(t *testing.T) {
 	}
 }
 
-// TestStartTLSTakesNoPlaintext: what comes in one segment with the request is
+// TestL6StartTLSTakesNoPlaintext: what comes in one segment with the request is
 // neither obeyed nor answered (row L6).
-func TestStartTLSTakesNoPlaintext(t *testing.T) {
+func TestL6StartTLSTakesNoPlaintext(t *testing.T) {
 	serverTLS, _, _ := certificate(t)
 	l := listen(t, "tcp", "127.0.0.1:0")
 	o := options(filled(t, 2))

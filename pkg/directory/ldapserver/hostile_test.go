@@ -15,8 +15,8 @@ import (
 	"mailsrv/pkg/wire/ldapwire"
 )
 
-// TestFilterTooComplex is refused by its own result and costs no connection.
-func TestFilterTooComplex(t *testing.T) {
+// TestL3FilterTooComplex is refused by its own result and costs no connection.
+func TestL3FilterTooComplex(t *testing.T) {
 	l := listen(t, "tcp", "127.0.0.1:0")
 	serve(t, l, options(filled(t, 2)))
 	c := dialRaw(t, l)
@@ -32,9 +32,9 @@ func TestFilterTooComplex(t *testing.T) {
 	}
 }
 
-// TestHostileBytes is row L3: each ends the connection with at most a notice,
+// TestL3HostileBytes is row L3: each ends the connection with at most a notice,
 // and costs no memory to speak of.
-func TestHostileBytes(t *testing.T) {
+func TestL3HostileBytes(t *testing.T) {
 	l := listen(t, "tcp", "127.0.0.1:0")
 	serve(t, l, options(filled(t, 1)))
 	var before, after runtime.MemStats

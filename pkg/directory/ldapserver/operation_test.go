@@ -13,8 +13,8 @@ import (
 	"mailsrv/pkg/wire/ldapwire"
 )
 
-// TestLimits is row L4: sizes of the asker and of the server.
-func TestLimits(t *testing.T) {
+// TestL4Limits is row L4: sizes of the asker and of the server.
+func TestL4Limits(t *testing.T) {
 	l := listen(t, "tcp", "127.0.0.1:0")
 	o := options(filled(t, 30))
 	o.SizeLimit = 20
@@ -105,8 +105,8 @@ func TestAbandon(t *testing.T) {
 	}
 }
 
-// TestTimeLimit of the request.
-func TestTimeLimit(t *testing.T) {
+// TestL4TimeLimit of the request.
+func TestL4TimeLimit(t *testing.T) {
 	_, c, _ := startGate(t)
 	req := everything()
 	req.TimeLimit = 1
@@ -115,8 +115,8 @@ func TestTimeLimit(t *testing.T) {
 	}
 }
 
-// TestPending: the fifth of four is told that we are busy; others go on.
-func TestPending(t *testing.T) {
+// TestL4Pending: the fifth of four is told that we are busy; others go on.
+func TestL4Pending(t *testing.T) {
 	g, c, _ := startGate(t)
 	for id := 11; id <= 14; id++ {
 		c.say(ldapwire.Message{ID: id, Op: everything()})
@@ -134,8 +134,8 @@ func TestPending(t *testing.T) {
 	}
 }
 
-// TestBindWaits is row L5: no operation runs across a change of identity.
-func TestBindWaits(t *testing.T) {
+// TestL5BindWaits is row L5: no operation runs across a change of identity.
+func TestL5BindWaits(t *testing.T) {
 	g, c, _ := startGate(t)
 	c.say(ldapwire.Message{ID: 7, Op: everything()}, ldapwire.Message{ID: 8, Op: simple("", "")}, ldapwire.Message{ID: 9, Op: everything()})
 	<-g.entered
@@ -156,8 +156,8 @@ func TestBindWaits(t *testing.T) {
 	}
 }
 
-// TestStartTLSNotAmidOperations is RFC 4511 §4.14.1.
-func TestStartTLSNotAmidOperations(t *testing.T) {
+// TestL6StartTLSNotAmidOperations is RFC 4511 §4.14.1.
+func TestL6StartTLSNotAmidOperations(t *testing.T) {
 	serverTLS, _, _ := certificate(t)
 	g := newGate(filled(t, 1))
 	l := listen(t, "tcp", "127.0.0.1:0")
