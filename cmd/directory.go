@@ -91,7 +91,7 @@ func entries(ctx context.Context, tree directory.Tree, base string) ([]directory
 		return nil, usageError{err}
 	}
 	var all []directory.Entry
-	for e, err := range tree.Search(ctx, directory.Query{Base: dn, Scope: directory.ScopeSubtree}) {
+	for e, err := range tree.Search(ctx, directory.Query{Base: dn, Scope: directory.ScopeSubtree, Attributes: []string{"*", directory.NumberAttribute}}) {
 		if err != nil {
 			return nil, fmt.Errorf("reading entries below %s: %w", base, err)
 		}

@@ -15,6 +15,7 @@ type Directory struct {
 	SelfWrite         []string        `yaml:"self_write"`
 	AnonymousBook     bool            `yaml:"anonymous_book"`
 	Passwords         Passwords       `yaml:"passwords"`
+	Posix             Posix           `yaml:"posix"`
 	URLs              []string        `yaml:"url"`
 	BindDN            string          `yaml:"bind_dn"`
 	BindPasswordFile  string          `yaml:"bind_password_file"`
@@ -37,6 +38,15 @@ type Passwords struct {
 	History   int      `yaml:"history"`
 	MaxAge    Duration `yaml:"max_age"`
 	Rehash    bool     `yaml:"rehash"`
+}
+
+// Posix is what our users and groups are to programs that want posixAccount and
+// posixGroup.
+type Posix struct {
+	First int    `yaml:"first"`
+	Group int    `yaml:"group"`
+	Home  string `yaml:"home"`
+	Shell string `yaml:"shell"`
 }
 
 // Cache is how long answers of a directory elsewhere count.
@@ -71,6 +81,7 @@ func defaultDirectory() Directory {
 		Pool:    8,
 		SCRAM:   true,
 		Verify:  "bind",
+		Posix:   Posix{First: 10000, Group: 100, Home: "/home/%u", Shell: "/bin/bash"},
 		Cache:   Cache{Stale: Duration(time.Hour)},
 	}
 }

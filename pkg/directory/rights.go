@@ -77,10 +77,10 @@ func DefaultRules(selfWrite ...string) []Rule {
 		{Anybody, Own, append([]string{"userPassword"}, selfWrite...), Write},
 		{DomainAdmin, OwnDomain, []string{"", "*"}, Read},
 		{DomainAdmin, OwnDomain, []string{"", "*"}, Write},
-		{ServiceRole, Everybodys, []string{"", "*", SCRAMAttribute}, Read},
+		{ServiceRole, Everybodys, []string{"", "*", SCRAMAttribute, NumberAttribute}, Read},
 		{ServiceRole, Everybodys, []string{"mailsrvLastUse"}, Write},
-		{AdminRole, Everybodys, []string{"", "*", SCRAMAttribute}, Read},
-		{AdminRole, Everybodys, []string{"", "*"}, Write},
+		{AdminRole, Everybodys, []string{"", "*", SCRAMAttribute, NumberAttribute}, Read},
+		{AdminRole, Everybodys, []string{"", "*", NumberAttribute}, Write},
 	}
 }
 
@@ -91,6 +91,7 @@ func AnonymousRule() Rule { return Rule{Nobody, Everybodys, addressBook(), Read}
 func addressBook() []string {
 	return []string{"", "objectClass", "cn", "sn", "givenName", "initials", "displayName", "mail", "telephoneNumber", "mobile", "homePhone",
 		"facsimileTelephoneNumber", "title", "o", "ou", "l", "uid", "dc", "postalAddress", "jpegPhoto", "uniqueMember", "member", "memberOf",
+		"uidNumber", "gidNumber", "homeDirectory", "loginShell", "gecos", "memberUid", "sAMAccountName", "userPrincipalName", "objectCategory",
 		"structuralObjectClass", "hasSubordinates", "entryDN", "entryUUID", "subschemaSubentry", "createTimestamp", "modifyTimestamp"}
 }
 
@@ -156,10 +157,10 @@ func (w Whose) holds(s Subject, dn DN) bool {
 }
 
 // names reports whether the rule is about the attribute. All attributes are not
-// the SCRAM secrets, which must be named.
+// the SCRAM secrets and the numbers, which must be named.
 func (r Rule) names(attribute string) bool {
 	return slices.ContainsFunc(r.Attributes, func(n string) bool {
-		return strings.EqualFold(n, attribute) || n == "*" && attribute != "" && !strings.EqualFold(attribute, SCRAMAttribute)
+		return strings.EqualFold(n, attribute) || n == "*" && attribute != "" && !strings.EqualFold(attribute, SCRAMAttribute) && !strings.EqualFold(attribute, NumberAttribute)
 	})
 }
 

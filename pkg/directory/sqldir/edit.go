@@ -181,8 +181,11 @@ func (w *write) add() error {
 	e = setValue(e, "entryUUID", newUUID())
 	e = setValue(e, "createTimestamp", w.now)
 	e = w.signed(e, "creatorsName")
-	e, err := w.checked(e, "")
+	e, err := w.numbered(e, 0)
 	if err != nil {
+		return err
+	}
+	if e, err = w.checked(e, ""); err != nil {
 		return err
 	}
 	pairs := d.pairs(e)
@@ -276,7 +279,10 @@ func (w *write) modify() error {
 			return err
 		}
 	}
-	if e, err = w.checked(w.signed(e), s.entry.Value("structuralObjectClass")); err != nil {
+	if e, err = w.numbered(w.signed(e), s.id); err != nil {
+		return err
+	}
+	if e, err = w.checked(e, s.entry.Value("structuralObjectClass")); err != nil {
 		return err
 	}
 	w.outcome = directory.Outcome{Before: &s.entry, After: &e}

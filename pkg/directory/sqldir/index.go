@@ -221,6 +221,10 @@ func (w *write) renew(s *stored) error {
 		e = setValue(e, "objectClass", classes...)
 		e = setValue(e, "structuralObjectClass", structural.Name())
 	}
+	e, err := w.numbered(e, s.id)
+	if err != nil {
+		return err
+	}
 	if _, _, err := w.tx.Exec("UPDATE entry SET path=?, parent=?, content=? WHERE id=?",
 		w.dir.path(e.DN), w.dir.path(e.DN.Parent()), encode(e), s.id); err != nil {
 		return err
