@@ -119,3 +119,55 @@ func (n *Namespaces) SetMetadata(ctx context.Context, name string, changes []Ann
 	}
 	return a.Annotate(ctx, p.account, p.name, n.user.Account(), changes)
 }
+
+// MetadataChange is entries that were set or deleted.
+type MetadataChange struct {
+	// Account and Mailbox are as Annotate was called with; Reader is who did it.
+	Account, Mailbox, Reader string
+	Entries                  []string
+}
+
+// MetadataWatcher is an engine that tells of changes to metadata.
+type MetadataWatcher interface {
+	// WatchMetadata calls told, which must not block, after each commit that
+	// changed entries of any account, until the returned function is called. No
+	// call is made after that function returns.
+	WatchMetadata(told func(MetadataChange)) (stop func())
+}
+
+// WatchMetadata tells of changes anywhere; Concerns says which are the user's.
+func (n *Namespaces) WatchMetadata(told func(MetadataChange)) (stop func()) {
+	if w, ok := n.store.(MetadataWatcher); ok {
+		return w.WatchMetadata(told)
+	}
+	return func() {}
+}
+
+// Concerns says by which name the user knows what a change is about, and which
+// of its entries the user may read; none: it does not concern the user. An
+// empty name is the server.
+func (n *Namespaces) Concerns(ctx context.Context, c MetadataChange) (name string, entries []string) {
+	p := place{account: c.Account, name: c.Mailbox}
+	switch {
+	case c.Mailbox == "" && c.Account != sharedAccount+n.user.Domain:
+		return "", nil
+	case c.Mailbox == "":
+	case c.Account == n.user.Account():
+		p.account = ""
+	case c.Account == sharedAccount+n.user.Domain:
+		p.prefix = SharedTree
+	default:
+		p.prefix = OtherUsers + c.Account + "/"
+	}
+	if c.Mailbox != "" {
+		if have, err := n.at(ctx, p); err != nil || !have.Has(RightLookup|RightRead) {
+			return "", nil
+		}
+	}
+	for _, e := range c.Entries {
+		if strings.HasPrefix(e, sharedEntry) || c.Reader == n.user.Account() {
+			entries = append(entries, e)
+		}
+	}
+	return p.full(), entries
+}

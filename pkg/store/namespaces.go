@@ -265,6 +265,14 @@ func (n *Namespaces) Rename(ctx context.Context, from, to string) error {
 	return a.Rename(ctx, p.name, q.name)
 }
 
+// WatchTree implements TreeWatcher: the user's own mailboxes and subscriptions.
+func (n *Namespaces) WatchTree(wake func()) (stop func()) {
+	if w, ok := n.own.(TreeWatcher); ok {
+		return w.WatchTree(wake)
+	}
+	return func() {}
+}
+
 // Subscribe implements Account.
 func (n *Namespaces) Subscribe(ctx context.Context, name string, on bool) error {
 	if p := n.route(name); on && p.account != "" {

@@ -96,9 +96,20 @@ type Account interface {
 	Usage(ctx context.Context) (Usage, error)
 }
 
+// TreeWatcher is an Account that tells of changes to its mailboxes' names and subscriptions.
+type TreeWatcher interface {
+	// WatchTree calls wake, which must not block, after each commit that made,
+	// deleted or renamed one of the account's own mailboxes, or changed a
+	// subscription, until the returned function is called; perhaps after others
+	// too. No call is made after that function returns.
+	WatchTree(wake func()) (stop func())
+}
+
 // MailboxEntry is a line of LIST.
 type MailboxEntry struct {
 	Name string
+	// ID is that of the user's own mailbox (Mailbox.ID); 0 for other names.
+	ID int64
 	// NoSelect: the name is only a level above others, or was deleted.
 	NoSelect bool
 	// NonExistent: the name is only subscribed to.

@@ -17,7 +17,8 @@ func (c *session) expunge(cmd *imapwire.Command) error {
 // tellGone tells what is gone by the command in hand; with QRESYNC its answer
 // says how far the client is then (RFC 7162 §3.2.7).
 func (c *session) tellGone() error {
-	if err := c.poll(true); err != nil {
+	_, flags, _ := c.selectedEvents()
+	if err := c.pollFor(true, true, flags); err != nil { // its own doing is always told
 		return err
 	}
 	if c.has(qResync) && len(c.code) == 0 {

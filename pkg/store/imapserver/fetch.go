@@ -57,16 +57,7 @@ func (c *session) fetchBy(cmd *imapwire.Command, by numbering, uid bool) error {
 		from, to := q.partial.of(count(spans))
 		spans = piece(spans, from, to)
 	}
-	told := 0
-	var err error
-	switch fields := q.fields(); {
-	case q.needsBody() || q.setsSeen():
-		told, err = c.fetchBodies(spans, q, fields)
-	case fields == 0 && !q.modSeq:
-		told = c.fetchKnown(spans, q)
-	default:
-		told, err = c.fetchStored(spans, q, fields)
-	}
+	told, err := c.fetchSpans(spans, q)
 	if err != nil {
 		return fmt.Errorf("fetching from %q: %w", c.box.box.Name(), err)
 	}
@@ -74,6 +65,18 @@ func (c *session) fetchBy(cmd *imapwire.Command, by numbering, uid bool) error {
 		c.code = append(c.code, "EXPUNGEISSUED"...)
 	}
 	return nil
+}
+
+// fetchSpans answers for the messages of spans, and returns how many were there.
+func (c *session) fetchSpans(spans []span, q *fetchRequest) (told int, err error) {
+	switch fields := q.fields(); {
+	case q.needsBody() || q.setsSeen():
+		return c.fetchBodies(spans, q, fields)
+	case fields == 0 && !q.modSeq:
+		return c.fetchKnown(spans, q), nil
+	default:
+		return c.fetchStored(spans, q, fields)
+	}
 }
 
 // fetchKnown answers from the view alone.

@@ -34,6 +34,7 @@ func (c *session) idle(cmd *imapwire.Command) error {
 				heard = time.Now()
 			}
 		}
+		c.tellNotifications()
 		c.rest()
 		err := c.conn.AwaitCommand()
 		if err == nil {

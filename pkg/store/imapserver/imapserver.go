@@ -44,6 +44,9 @@ type Options struct {
 	IdleTimeout time.Duration
 	// KeepAlive is how often an idling client hears from us; zero: 2 minutes.
 	KeepAlive time.Duration
+	// MaxNotified bounds the mailboxes whose changes one session is told of
+	// (NOTIFY); zero: 5000.
+	MaxNotified int
 	// Progress is how often a client hears how far its command is; zero: 10 seconds.
 	Progress time.Duration
 	// WriteTimeout ends a session whose client does not read; zero: 2 minutes.
@@ -72,6 +75,9 @@ func New(o Options) *Server {
 	}
 	if o.KeepAlive <= 0 {
 		o.KeepAlive = 2 * time.Minute
+	}
+	if o.MaxNotified <= 0 {
+		o.MaxNotified = 5000
 	}
 	if o.Progress <= 0 {
 		o.Progress = 10 * time.Second
@@ -107,6 +113,7 @@ func (s *Server) Attach(ctx context.Context, h *mmp.Handover) error {
 		store:  granted,
 		log:    h.Log,
 	}
+	c.reader.OnWake = c.woken
 	begun := time.Now()
 	if err := c.run(h.Tag); err != nil {
 		c.log = c.log.With("err", err)
@@ -134,6 +141,7 @@ func (c *session) run(tag string) (err error) {
 			c.conn.SetOut(c.conn.Out()[:0]) // perhaps half a response
 			c.bye("[SERVERBUG] internal error")
 		}
+		c.endNotify()
 		c.closeMailbox()
 		if closeErr := c.conn.Close(); err == nil && closeErr != nil {
 			err = fmt.Errorf("closing connection: %w", closeErr)

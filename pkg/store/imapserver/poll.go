@@ -11,8 +11,15 @@ import (
 
 // poll tells the client what happened to the selected mailbox since it was
 // last told: expunged messages if that is allowed now, then new ones, then
-// changed flags. What is not told now is told by a later poll.
+// changed flags. What is not told now, or not wanted (NOTIFY), is told by a
+// later poll.
 func (c *session) poll(expunge bool) error {
+	messages, flags, _ := c.selectedEvents()
+	return c.pollFor(expunge && messages, messages, flags)
+}
+
+// pollFor is poll of expunged and new messages and of flags.
+func (c *session) pollFor(expunge, news, flags bool) error {
 	v := c.box
 	changes, err := v.box.Changes(c.ctx, v.modSeq)
 	if errors.Is(err, store.ErrNoMailbox) {
@@ -35,11 +42,13 @@ func (c *session) poll(expunge bool) error {
 		waiting = slices.ContainsFunc(changes.Expunged, func(u store.UID) bool { _, known := v.index(u); return known })
 	}
 	known := v.len()
-	if err := c.takeNew(&changes); err != nil {
+	if !news {
+		waiting = waiting || changes.UIDNext > v.uidNext
+	} else if err := c.takeNew(&changes); err != nil {
 		c.log.Warn("recent messages not claimed", "mailbox", v.box.Name(), "err", err)
 		return nil
 	}
-	c.tellFlags(changes.Messages, known)
+	c.tellFlags(changes.Messages, known, flags)
 	if v.toldRecent != v.recent {
 		c.tellRecent()
 	}
@@ -47,7 +56,7 @@ func (c *session) poll(expunge bool) error {
 	if !waiting {
 		v.modSeq = changes.Highest
 	}
-	return nil
+	return c.tellNew(known)
 }
 
 // tellExpunged reports the messages of the view that are among uids, the last
@@ -97,8 +106,9 @@ func (c *session) takeNew(changes *store.Changes) error {
 }
 
 // tellFlags reports the changes that are news to the client, of the first
-// known messages of the view. With CONDSTORE a new ModSeq is news too.
-func (c *session) tellFlags(changed []store.FlagState, known int) {
+// known messages of the view; with tell unset it only takes them over. With
+// CONDSTORE a new ModSeq is news too.
+func (c *session) tellFlags(changed []store.FlagState, known int, tell bool) {
 	v := c.box
 	var news []flagNews
 	for _, m := range changed {
@@ -106,7 +116,9 @@ func (c *session) tellFlags(changed []store.FlagState, known int) {
 		if !found || i >= known {
 			continue
 		}
-		if v.setFlags(i, m.Flags) || c.has(condStore) && m.ModSeq > v.flagSeq && v.own[m.UID] != m.ModSeq {
+		if !tell {
+			v.setFlags(i, m.Flags)
+		} else if v.setFlags(i, m.Flags) || c.has(condStore) && m.ModSeq > v.flagSeq && v.own[m.UID] != m.ModSeq {
 			news = append(news, flagNews{i, m.ModSeq})
 		}
 	}

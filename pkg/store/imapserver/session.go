@@ -32,6 +32,8 @@ type session struct {
 	// code goes into the brackets of the OK that answers the command in hand.
 	code       []byte
 	compressed compression
+	// notified is what NOTIFY asked for; nil: it was not said.
+	notified *notification
 	// progress is that of the command in hand.
 	progress progress
 	// done: LOGOUT was said.
@@ -113,6 +115,11 @@ func (c *session) execute(cmd *imapwire.Command) error {
 	if c.box != nil && command.updates != updateNone && !isFatal(err) {
 		if err := c.poll(command.updates == updateAll); err != nil {
 			return c.answer(tag, command.name, err)
+		}
+	}
+	if c.notified != nil {
+		if c.watchSelected(); command.updates == updateAll {
+			c.tellNotifications()
 		}
 	}
 	return c.answer(tag, command.name, err)

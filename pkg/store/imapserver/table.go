@@ -50,5 +50,6 @@ var commands = [...]command{
 	{"LISTRIGHTS", false, updateAll, (*session).listRights},
 	{"GETMETADATA", false, updateAll, (*session).getMetadata},
 	{"SETMETADATA", false, updateAll, (*session).setMetadata},
+	{"NOTIFY", false, updateAll, (*session).notify},
 	{"LOGOUT", false, updateNone, (*session).logout},
 }

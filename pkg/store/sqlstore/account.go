@@ -110,10 +110,10 @@ func (a *account) Mailboxes(ctx context.Context) ([]store.MailboxEntry, error) {
 	var list []store.MailboxEntry
 	err := a.s.db.Read(ctx, func(tx *sqlite.Tx) error {
 		list = list[:0]
-		if err := tx.Query(`SELECT name, noselect, use, EXISTS (SELECT 1 FROM subscription s WHERE s.account=m.account AND s.name=m.name)
+		if err := tx.Query(`SELECT id, name, noselect, use, EXISTS (SELECT 1 FROM subscription s WHERE s.account=m.account AND s.name=m.name)
 			FROM mailbox m WHERE account=?`, []any{a.id}, func(scan func(...any) error) error {
 			var e store.MailboxEntry
-			err := scan(&e.Name, &e.NoSelect, &e.SpecialUse, &e.Subscribed)
+			err := scan(&e.ID, &e.Name, &e.NoSelect, &e.SpecialUse, &e.Subscribed)
 			list = append(list, e)
 			return err
 		}); err != nil {
@@ -187,6 +187,7 @@ func (a *account) Subscribe(ctx context.Context, name string, on bool) error {
 		if err := g.changeable(a.id); err != nil {
 			return err
 		}
+		g.treeChanged(a.id)
 		var n int
 		if _, err := g.Get("SELECT count(*) FROM subscription WHERE account=?", []any{a.id}, &n); err != nil {
 			return err
@@ -216,3 +217,9 @@ func usage(tx *sqlite.Tx, account int64) (u store.Usage, err error) {
 	_, err = tx.Get("SELECT coalesce(sum(bytes), 0), coalesce(sum(messages), 0) FROM mailbox WHERE account=?", []any{account}, &u.Bytes, &u.Messages)
 	return u, err
 }
+
+// WatchTree implements store.TreeWatcher.
+func (a *account) WatchTree(wake func()) (stop func()) { return a.s.watch(treeOf(a.id), wake) }
+
+// treeOf is an account's tree among what is watched, beside the mailboxes.
+func treeOf(account int64) int64 { return -account }

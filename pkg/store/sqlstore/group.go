@@ -50,6 +50,8 @@ type group struct {
 	names    map[place]int64
 	usage    map[int64]*store.Usage
 
+	trees map[int64]bool // accounts whose mailboxes or subscriptions changed
+
 	// crossed are the thresholds of quotas that are crossed; of the write in
 	// hand those from held on.
 	crossed []crossing
@@ -202,6 +204,14 @@ func (g *group) measure(account, bytes, messages int64) {
 	}
 }
 
+// treeChanged notes a change to an account's mailboxes or subscriptions.
+func (g *group) treeChanged(account int64) {
+	if g.trees == nil {
+		g.trees = map[int64]bool{}
+	}
+	g.trees[account] = true
+}
+
 // kill marks a mailbox whose row is being deleted.
 func (g *group) kill(c *change) {
 	g.measure(c.row.account, -c.row.bytes, -c.row.messages)
@@ -281,6 +291,10 @@ func (g *group) settled(committed bool) {
 			g.s.wake(c.box.id)
 		}
 	}
+	for id := range g.trees {
+		g.s.wake(treeOf(id))
+	}
+	clear(g.trees)
 	for _, c := range g.crossed {
 		select {
 		case g.s.warnings <- c:

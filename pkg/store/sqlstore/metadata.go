@@ -11,7 +11,10 @@ import (
 	"mailsrv/pkg/store"
 )
 
-var _ store.Annotator = (*Store)(nil)
+var (
+	_ store.Annotator       = (*Store)(nil)
+	_ store.MetadataWatcher = (*Store)(nil)
+)
 
 // metadata: account is who an entry counts for, the owner or the reader.
 const metadata = `
@@ -93,7 +96,28 @@ func (s *Store) Annotate(ctx context.Context, account, mailbox, reader string, c
 	if err != nil {
 		return fmt.Errorf("annotating %q of %s: %w", mailbox, account, err)
 	}
+	told := store.MetadataChange{Account: account, Mailbox: mailbox, Reader: reader}
+	for _, c := range changes {
+		told.Entries = append(told.Entries, c.Entry)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for w := range s.annotations {
+		(*w)(told)
+	}
 	return nil
+}
+
+// WatchMetadata implements store.MetadataWatcher.
+func (s *Store) WatchMetadata(told func(store.MetadataChange)) (stop func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.annotations[&told] = true
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.annotations, &told)
+	}
 }
 
 func (g *group) annotate(mailbox, holder int64, c store.Annotation) error {

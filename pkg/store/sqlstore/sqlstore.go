@@ -102,6 +102,8 @@ type Store struct {
 
 	mu       sync.Mutex
 	watchers map[int64]map[*func()]bool
+	// annotations are those who watch metadata.
+	annotations map[*func(store.MetadataChange)]bool
 }
 
 // Open opens the store in o.Dir. The caller closes it.
@@ -130,7 +132,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("opening store: %w", err)
 	}
-	s := &Store{o: o, warnings: make(chan crossing, 64), watchers: map[int64]map[*func()]bool{}, boxes: boxes{budget: o.Memory, byID: map[int64]*box{}}}
+	s := &Store{o: o, warnings: make(chan crossing, 64), watchers: map[int64]map[*func()]bool{}, annotations: map[*func(store.MetadataChange)]bool{}, boxes: boxes{budget: o.Memory, byID: map[int64]*box{}}}
 	s.group = newGroup(s)
 	var err error
 	if s.db, err = sqlite.Open(ctx, filepath.Join(o.Dir, "store.db"), sqlite.Options{Migrations: schema(), OnFatal: o.OnFatal, Log: o.Log,

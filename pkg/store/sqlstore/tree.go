@@ -97,6 +97,7 @@ func (g *group) insertMailbox(account int64, name, use string, noSelect bool) (i
 		ON CONFLICT (name) DO UPDATE SET value=max(value+1, excluded.value)`, g.s.o.Now().Unix()); err != nil {
 		return 0, err
 	}
+	g.treeChanged(account)
 	id, _, err := g.Exec(`INSERT INTO mailbox (account, name, uidvalidity, use, noselect)
 		VALUES (?, ?, (SELECT value FROM counter WHERE name='uidvalidity'), ?, ?)`, account, name, use, noSelect)
 	return id, err
@@ -141,6 +142,7 @@ func (a *account) Delete(ctx context.Context, name string) error {
 		case noSelect && children:
 			return store.ErrHasChildren
 		}
+		g.treeChanged(a.id)
 		if err := g.eraseMailbox(id, noSelect, g.s.o.Now().Unix()); err != nil {
 			return err
 		}
@@ -159,6 +161,7 @@ func (g *group) eraseMailbox(id int64, noSelect bool, at int64) error {
 		if err != nil {
 			return err
 		}
+		g.treeChanged(c.row.account)
 		g.kill(c)
 	}
 	if _, _, err := g.Exec(removeQuery, at, id); err != nil {
@@ -205,6 +208,7 @@ func (a *account) Rename(ctx context.Context, from, to string) error {
 		if err := g.fits(a.id, from, to); err != nil {
 			return err
 		}
+		g.treeChanged(a.id)
 		clear(g.names)
 		// Makes the levels above; the row of to itself is the renamed one.
 		if i := strings.LastIndexByte(to, '/'); i > 0 {

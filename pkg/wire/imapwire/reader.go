@@ -19,6 +19,10 @@ const maxTag = 128
 // between commands, so the connection may change hands after any command. It
 // is used by one goroutine.
 type Reader struct {
+	// OnWake, if it is set, is called between two commands after a Wake of the
+	// connection; its error ends the wait.
+	OnWake func() error
+
 	conn *wire.Conn
 	// buf holds the whole command as it came, literals included.
 	buf  []byte
@@ -47,8 +51,13 @@ func (r *Reader) ReadCommand(l Limits) (*Command, error) {
 		if err == nil {
 			break
 		}
-		if !errors.Is(err, wire.ErrWoken) { // a wake-up meant for IDLE, too late
+		if !errors.Is(err, wire.ErrWoken) {
 			return nil, err
+		}
+		if r.OnWake != nil { // else it was meant for IDLE, and came too late
+			if err := r.OnWake(); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if cap(r.buf) > keepBuffer {
