@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"mailsrv/pkg/mail"
+	"mailsrv/pkg/mime"
 	"mailsrv/pkg/mta"
 )
 
@@ -153,5 +154,74 @@ func TestCanonicalSender(t *testing.T) {
 		if got := store.got[0]; got != tt.wantFrom+" -> alice@us.example" || !strings.Contains(store.bodies[0], "\r\nFrom: "+tt.wantHeader+"\r\nDate:") {
 			t.Errorf("%+v: %s\n%s", tt, got, store.bodies[0])
 		}
+	}
+}
+
+// author is a Check that notes which domain DMARC would ask about.
+type author struct{ domain string }
+
+func (a *author) Check(_ context.Context, at mta.Stage, e *mta.Evidence) error {
+	if at == mta.AtMessage {
+		a.domain = ""
+		if len(e.Header.From) > 0 {
+			a.domain = e.Header.From[0].Domain
+		}
+	}
+	return nil
+}
+
+// TestA1Authors are the forms by which the author that is judged and the one
+// that is shown were driven apart: each is refused with 550 5.6.0, or both are
+// the same, and the true one.
+func TestA1Authors(t *testing.T) {
+	tests := []struct{ name, header, want string }{
+		{"plain", "From: a@good.test", "good.test"},
+		{"two fields", "From: a@good.test\nFrom: b@evil.test", "550 5.6.0"},
+		{"two fields, one folded", "From: a@good.test\nFrom:\n b@evil.test", "550 5.6.0"},
+		{"two fields in two cases", "From: a@good.test\nFROM: b@evil.test", "550 5.6.0"},
+		{"space before the colon", "From : a@good.test", "550 5.6.0"},
+		{"tab before the colon", "From\t: a@good.test", "550 5.6.0"},
+		{"space before one of two", "From: a@good.test\nFrom : b@evil.test", "550 5.6.0"},
+		{"space before the name", " From: b@evil.test\nFrom: a@good.test", "550 5.6.0"},
+		{"none", "Sender: a@good.test", "550 5.6.0"},
+		{"two domains", "From: a@good.test, b@evil.test", "550 5.6.0"},
+		{"two domains in a group", "From: x: a@good.test, b@evil.test;", "550 5.6.0"},
+		{"NUL", "From: a@good.test\x00<b@evil.test>", "550 5.6.0"},
+		{"two of one domain", "From: a@good.test, b@good.test", "good.test"},
+		{"folded", "From:\n a@good.test", "good.test"},
+		{"folded twice", "From:\n \n a@good.test", "good.test"},
+		{"name is an address", "From: \"a@evil.test\" <b@good.test>", "good.test"},
+		{"name is a path", "From: \"<a@evil.test>\" <b@good.test>", "good.test"},
+		{"comment is an address", "From: (a@evil.test) b@good.test (c@evil.test)", "good.test"},
+		{"comment within", "From: b@(evil.test)good.test", "good.test"},
+		{"encoded word is an address", "From: =?utf-8?q?a=40evil.test?= <b@good.test>", "good.test"},
+		{"encoded word is a path", "From: =?utf-8?b?PGFAZXZpbC50ZXN0Piw=?= <b@good.test>", "good.test"},
+		{"route", "From: <@evil.test,@x.test:b@good.test>", "good.test"},
+		{"quoted at sign", "From: <\"a@evil.test\"@good.test>", "good.test"},
+		{"escaped", "From: \"\\\"<a@evil.test>\" <b@good.test>", "good.test"},
+		{"capitals", "fRoM: a@GOOD.test", "good.test"},
+		{"look-alike fields", "X-From: a@evil.test\nFrom: b@good.test\nFrom-X: c@evil.test", "good.test"},
+		{"after the header", "From: b@good.test\n\nFrom: a@evil.test", "good.test"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			a := &author{}
+			h := newHouse(t, a)
+			got := reply(h.send(t, stranger(), "s@far.test", tt.header+"\n\nhello\n", "alice@us.example"))
+			if strings.HasPrefix(tt.want, "550") {
+				if !strings.HasPrefix(got, tt.want+" ") {
+					t.Errorf("%q, want %q", got, tt.want)
+				}
+				return
+			}
+			shown, err := mime.Scan(strings.NewReader(h.stores["a.us.example"].bodies[0]), mime.Limits{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			envelope := strings.ToLower(string(shown.AppendEnvelope(nil)))
+			if got != "" || !strings.EqualFold(a.domain, tt.want) || !strings.Contains(envelope, ` "`+tt.want+`")`) || strings.Contains(envelope, ` "evil.test")`) {
+				t.Errorf("%q, judged %q, shown %s", got, a.domain, envelope)
+			}
+		})
 	}
 }

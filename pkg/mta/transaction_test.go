@@ -222,7 +222,8 @@ func TestHeaderForm(t *testing.T) {
 	}
 }
 
-func TestHeaderOfAnySizeIsBounded(t *testing.T) {
+// TestM3HeaderIsBounded is row M3 of hardening.md.
+func TestM3HeaderIsBounded(t *testing.T) {
 	h := newHouse(t)
 	agent := mta.New(mta.Options{Resolver: resolver(t, h.people), Stores: h.find, Queue: h.queue, Log: slog.New(slog.DiscardHandler)})
 	tx, err := agent.Begin(t.Context(), stranger(), mta.Sender{})

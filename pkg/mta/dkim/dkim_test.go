@@ -134,7 +134,9 @@ func TestForeignVerifier(t *testing.T) {
 	}
 }
 
-func TestCheckRefusesWeakSignatures(t *testing.T) {
+// TestA2WeakSignatures is row A2 of hardening.md: what a signature leaves open
+// to others counts for nothing.
+func TestA2WeakSignatures(t *testing.T) {
 	keys, z := signer(t)
 	text := sign(t, keys, message)
 	tests := []struct{ name, message, want string }{
@@ -153,9 +155,19 @@ func TestCheckRefusesWeakSignatures(t *testing.T) {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
 	}
+	for name, record := range z {
+		if strings.Contains(record, "k=rsa") {
+			const bits512 = "MFwwDQYJKoZIhvcNAQEBBQADSwAwSAJBANQ3bKrbZk9ROTMOSTtSwr6qpBT6zG6EZfaZ3hLVA0xLguJPfq8MDejBpuSqeLY9dtacBchDVRl81GQCaXklmv8CAwEAAQ=="
+			z[name] = "v=DKIM1; k=rsa; p=" + bits512
+		}
+	}
+	if got := strings.Join(judge(t, z, text), "\n"); !strings.Contains(got, "key is too short") || strings.Count(got, "pass us.example") != 1 {
+		t.Errorf("an RSA key of 512 bits: %q", got)
+	}
 }
 
-func TestCheckVerifiesFiveSignatures(t *testing.T) {
+// TestA2FiveSignatures is row A2: more than five are not worth the time.
+func TestA2FiveSignatures(t *testing.T) {
 	keys, z := signer(t)
 	head, err := keys.Sign(t.Context(), "us.example", mail.Bytes(message))
 	if err != nil {

@@ -170,3 +170,38 @@ func FuzzParseRecord(f *testing.F) {
 		}
 	})
 }
+
+// TestA6Alignment is row A6 of hardening.md: names are compared as lower-case
+// A-labels without a final dot, and what the public suffix list, or a record,
+// calls a suffix is nobody's.
+func TestA6Alignment(t *testing.T) {
+	z := &zone{txt: map[string]string{
+		"_dmarc.xn--mnchen-3ya.example": "v=DMARC1; p=reject",
+		"_dmarc.us.example":             "v=DMARC1; p=reject",
+		"_dmarc.one.co.uk":              "v=DMARC1; p=reject",
+		"_dmarc.one.github.io":          "v=DMARC1; p=reject",
+	}}
+	for _, tt := range []struct{ from, signed, want string }{
+		{"münchen.example", "xn--mnchen-3ya.example", "pass"},
+		{"MÜNCHEN.example", "xn--mnchen-3ya.example", "pass"},
+		{"XN--MNCHEN-3YA.example.", "xn--mnchen-3ya.example", "pass"},
+		{"post.münchen.example", "xn--mnchen-3ya.example", "pass"},
+		{"münchen.example", "munchen.example", "fail"},
+		{"us.example.", "us.example", "pass"},
+		{"US.EXAMPLE", "mail.us.example", "pass"},
+		{"us.example", "example", "fail"},
+		{"us.example", "us.example.evil.test", "fail"},
+		{"us.example", "xus.example", "fail"},
+		{"one.co.uk", "two.co.uk", "fail"},
+		{"one.co.uk", "co.uk", "fail"},
+		{"one.co.uk", "m.one.co.uk", "pass"},
+		{"one.github.io", "two.github.io", "fail"},
+	} {
+		e := &mta.Evidence{Stranger: true, Findings: []mta.Finding{dkim("pass", tt.signed)},
+			Header: &mta.Header{From: []mime.Address{{Kind: mime.Mailbox, Domain: tt.from}}}}
+		err := dmarc.New(dmarc.Options{Resolver: z}).Check(t.Context(), mta.AtMessage, e)
+		if got := e.Findings[len(e.Findings)-1].Result; got != tt.want || (err != nil) != (tt.want == "fail") {
+			t.Errorf("From %s, signed by %s: %s, %v; want %s", tt.from, tt.signed, got, err, tt.want)
+		}
+	}
+}

@@ -126,9 +126,9 @@ func TestProtect(t *testing.T) {
 	}
 }
 
-// TestNoDowngrade is row A4: who hides the announcement, or the policy, gains
+// TestA4NoDowngrade is row A4: who hides the announcement, or the policy, gains
 // nothing until the policy has expired, not even by a restart of ours.
-func TestNoDowngrade(t *testing.T) {
+func TestA4NoDowngrade(t *testing.T) {
 	f := newFar(t)
 	if got := answer(t, f.open(t), "evil.test"); got != "no" {
 		t.Fatal(got)

@@ -30,9 +30,9 @@ func (p policies) Protect(_ context.Context, domain, host string) (*mta.Protecti
 	return nil, nil
 }
 
-// TestPolicies is row A4 of hardening.md: what a policy demands is had, or
+// TestA4Policies is row A4 of hardening.md: what a policy demands is had, or
 // there is no message.
-func TestPolicies(t *testing.T) {
+func TestA4Policies(t *testing.T) {
 	stripped := hello + "S: 250 mx.far.test\nC: QUIT\nS: 221 bye\n"
 	valid := &mta.Protection{By: "mta-sts"}
 	judged := func(err error) *mta.Protection {

@@ -199,7 +199,7 @@ func secure(hops []hop) []hop {
 func (c *Client) mayConnect(a netip.Addr) bool {
 	a = a.Unmap()
 	switch {
-	case a.IsUnspecified(), a.IsMulticast():
+	case a.IsUnspecified(), a.IsMulticast(), a.IsLinkLocalUnicast():
 		return false
 	case c.o.AllowLoopback:
 		return true

@@ -95,3 +95,38 @@ func TestS11ParameterInjection(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestA5RebindingMX: a stranger's DNS does not lead us to this host, nor to
+// what is reachable from it alone; nothing is dialled.
+func TestA5RebindingMX(t *testing.T) {
+	own := []string{"127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1", "0.0.0.0", "::", "169.254.169.254", "fe80::1", "224.0.0.1", "ff02::1"}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range addrs {
+		ip, _, err := net.ParseCIDR(a.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		own = append(own, ip.String())
+	}
+	for _, ip := range own {
+		w := newWorld(t)
+		w.domain("evil.test", "mx.evil.test.")
+		w.address("mx.evil.test", ip)
+		w.address("bare.test", ip) // without an MX
+		for _, domain := range []string{"evil.test", "bare.test"} {
+			got := replies(once(w.options(), t.Context(), envelope(t, "s@us.example", "a@"+domain), mail.Bytes("x")))[0]
+			if got != "550 5.4.6 the mail host of "+domain+" is this very host" || len(w.dials) > 0 {
+				t.Errorf("%s at %s: %s, dialled %q", domain, ip, got, w.dials)
+			}
+		}
+	}
+	for _, literal := range []string{"[127.0.0.1]", "[IPv6:::1]", "[169.254.169.254]"} {
+		w := newWorld(t)
+		if got := replies(once(w.options(), t.Context(), envelope(t, "s@us.example", "a@"+literal), mail.Bytes("x")))[0]; got != "550 5.4.6 that address is this very host" || len(w.dials) > 0 {
+			t.Errorf("%s: %s, dialled %q", literal, got, w.dials)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -102,9 +103,15 @@ func TestS5TruncatedChunk(t *testing.T) {
 
 // TestS6EndlessLine: memory is bounded before a line end is seen.
 func TestS6EndlessLine(t *testing.T) {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
 	conn := dial(t, start(t, Options{Intake: &intake{}}))
 	go func() { _, _ = io.Copy(conn, &endless{}) }()
 	chat(t, conn, "S: 220\nS: 500 5.5.2\nS: EOF")
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20 {
+		t.Errorf("%d bytes were allocated for a line without end", n)
+	}
 	in := &intake{}
 	conn = dial(t, start(t, Options{Intake: in}))
 	chat(t, conn, opening+"C: "+strings.Repeat("x", 8193)+"\nC: .\nS: 554 5.6.0\nC: RSET\nS: 250\n"+strings.TrimPrefix(opening, "S: 220\n")+

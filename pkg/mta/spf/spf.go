@@ -59,6 +59,9 @@ func (c *Check) Check(ctx context.Context, at mta.Stage, e *mta.Evidence) error 
 	defer cancel()
 	ip := net.IP(e.Session.Client.Addr.Addr().Unmap().AsSlice())
 	result, err := spflib.CheckHostWithSender(ip, helo, from.String(), spflib.WithContext(ctx), spflib.WithResolver(c.o.Resolver))
+	if ctx.Err() != nil { // RFC 7208 §4.6.4: time ran out, which says nothing of the record
+		result = spflib.TempError
+	}
 	reason := ""
 	if err != nil && result != spflib.Pass {
 		reason = err.Error()
