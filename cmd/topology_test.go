@@ -28,7 +28,7 @@ type settings = map[string]any
 
 func newTopology(i *install, split bool) *topology {
 	t := &topology{install: i, split: split, doors: map[string]string{}, configs: map[string]string{}, running: map[string]*process{}}
-	names := []string{"ldap", "store-imap", "store-pop3", "lmtp", "imap", "imaps", "pop3", "pop3s", "smtp", "submission", "submissions",
+	names := []string{"ldap", "store-imap", "store-pop3", "lmtp", "imap", "imaps", "pop3", "pop3s", "smtp", "submission", "submissions", "mmp-submission",
 		"admin", "admin-directory", "admin-store", "admin-mta", "admin-mmp", "other-smtp", "other-imap", "other-admin"}
 	host := loopback()
 	for n, port := range portsOf(i.t, host, len(names)) {
@@ -115,13 +115,16 @@ func (t *topology) mail() settings {
 			"proxies": []settings{{"name": "mmp", "secret_file": t.file("proxy.secret", "proxy-password\n"), "networks": []string{"127.0.0.0/8"}}},
 		},
 		"mmp": settings{
-			"imap": settings{"listen": t.listen("imap"), "listen_tls": t.listen("imaps")},
-			"pop3": settings{"listen": t.listen("pop3"), "listen_tls": t.listen("pop3s")},
+			"imap":       settings{"listen": t.listen("imap"), "listen_tls": t.listen("imaps")},
+			"pop3":       settings{"listen": t.listen("pop3"), "listen_tls": t.listen("pop3s")},
+			"submission": settings{"listen": t.listen("mmp-submission")},
+			"mtas":       []settings{{"address": t.doors["submission"], "tls": "starttls", "ca": t.cert, "proxy_name": "mmp", "secret_file": t.file("proxy.secret", "proxy-password\n")}},
 		},
 		"mta": settings{
 			"smtp":        settings{"listen": t.listen("smtp")},
 			"submission":  settings{"listen": t.listen("submission")},
 			"submissions": settings{"listen": t.listen("submissions")},
+			"proxies":     []settings{{"name": "mmp", "secret_file": t.file("proxy.secret", "proxy-password\n"), "networks": []string{"127.0.0.0/8"}}},
 			"smart_host":  settings{"address": t.doors["other-smtp"], "tls": "starttls", "ca": t.cert},
 			"dns":         "127.0.0.1:1", // there is none: nothing is asked of the world
 			"queue":       settings{"retry": []string{"1s"}},

@@ -35,6 +35,8 @@ type Proxy struct {
 type Options struct {
 	Directory directory.Directory
 	Proxies   []Proxy
+	// Carry lets Proxies move accounts (CarrierName): for stores alone.
+	Carry bool
 	// Separators are characters that stand for @ in a login without one.
 	Separators string
 	// NoSCRAM keeps SCRAM back, for a directory that has no secrets of it: a
@@ -88,7 +90,7 @@ func (l *Logins) Login(ctx context.Context, c Client, login, password string) (I
 
 // login verifies authcid and password, and lets a trusted proxy act for authzid.
 func (l *Logins) login(ctx context.Context, c Client, mechanism, authzid, authcid, password string) (Identity, error) {
-	carrier := authzid == CarrierName
+	carrier := l.o.Carry && authzid == CarrierName
 	if !carrier {
 		authzid = l.qualified(c, authzid)
 	}

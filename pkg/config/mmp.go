@@ -2,9 +2,12 @@ package config
 
 // MMP is the multiplexor role.
 type MMP struct {
-	IMAP        Door   `yaml:"imap"`
-	POP3        Door   `yaml:"pop3"`
-	DefaultHost string `yaml:"default_host"`
+	IMAP Door `yaml:"imap"`
+	POP3 Door `yaml:"pop3"`
+	// Submission is handed to one of the MTAs.
+	Submission  Door    `yaml:"submission"`
+	MTAs        []MTAAt `yaml:"mtas"`
+	DefaultHost string  `yaml:"default_host"`
 	// FailoverAttributes hold the hosts for users whose mailHost is down.
 	FailoverAttributes []string `yaml:"failover_attributes"`
 	LoginSeparators    string   `yaml:"login_separators"`
@@ -34,4 +37,14 @@ func defaultMMP() MMP {
 		IMAP:            Door{Listen: Listeners{":143"}, ListenTLS: Listeners{":993"}},
 		POP3:            Door{Listen: Listeners{":110"}, ListenTLS: Listeners{":995"}},
 	}
+}
+
+// MTAAt is how the MMP reaches the submission door of an MTA.
+type MTAAt struct {
+	Address       string `yaml:"address"`
+	TLS           string `yaml:"tls"`
+	CA            string `yaml:"ca"`
+	ProxyName     string `yaml:"proxy_name"`
+	SecretFile    string `yaml:"secret_file"`
+	ProxyProtocol bool   `yaml:"proxy_protocol"`
 }

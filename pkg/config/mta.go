@@ -1,24 +1,31 @@
 package config
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // MTA is the transfer agent role.
 type MTA struct {
-	SMTP          ListenOnly `yaml:"smtp"`
-	Submission    ListenOnly `yaml:"submission"`
-	Submissions   ListenOnly `yaml:"submissions"`
-	Stores        []MTAStore `yaml:"stores"`
-	SmartHost     SmartHost  `yaml:"smart_host"`
-	DNS           string     `yaml:"dns"`
-	Port          int        `yaml:"port"`
-	AllowLoopback bool       `yaml:"allow_loopback"`
-	MaxMessage    Size       `yaml:"max_message"`
-	MaxRecipients int        `yaml:"max_recipients"`
-	Sent          Sent       `yaml:"sent"`
-	Checks        Checks     `yaml:"checks"`
-	TLSPolicy     TLSPolicy  `yaml:"tls_policy"`
-	Queue         Queue      `yaml:"queue"`
-	Routing       Routing    `yaml:"routing"`
+	SMTP        ListenOnly `yaml:"smtp"`
+	Submission  ListenOnly `yaml:"submission"`
+	Submissions ListenOnly `yaml:"submissions"`
+	// Proxies may submit in the name of users, and ProxyProtocolFrom are the
+	// networks of those whose connections begin with a PROXY v2 header.
+	Proxies           []Proxy        `yaml:"proxies"`
+	ProxyProtocolFrom []netip.Prefix `yaml:"proxy_protocol_from"`
+	Stores            []MTAStore     `yaml:"stores"`
+	SmartHost         SmartHost      `yaml:"smart_host"`
+	DNS               string         `yaml:"dns"`
+	Port              int            `yaml:"port"`
+	AllowLoopback     bool           `yaml:"allow_loopback"`
+	MaxMessage        Size           `yaml:"max_message"`
+	MaxRecipients     int            `yaml:"max_recipients"`
+	Sent              Sent           `yaml:"sent"`
+	Checks            Checks         `yaml:"checks"`
+	TLSPolicy         TLSPolicy      `yaml:"tls_policy"`
+	Queue             Queue          `yaml:"queue"`
+	Routing           Routing        `yaml:"routing"`
 }
 
 // MTAStore is how the MTA reaches the store of one mailHost.

@@ -91,6 +91,16 @@ func (c Config) validateSecrets(bad report) {
 			bad(fmt.Sprintf("store.proxies[%d]", i), "a proxy needs a name, a secret_file and the networks it comes from")
 		}
 	}
+	for i, p := range c.MTA.Proxies {
+		if p.Name == "" || p.SecretFile == "" || len(p.Networks) == 0 {
+			bad(fmt.Sprintf("mta.proxies[%d]", i), "a proxy needs a name, a secret_file and the networks it comes from")
+		}
+	}
+	for i, s := range c.MMP.MTAs {
+		if s.ProxyName == "" || s.SecretFile == "" {
+			bad(fmt.Sprintf("mmp.mtas[%d]", i), "an MTA needs the proxy_name and secret_file that the MMP logs in with")
+		}
+	}
 	for i, s := range c.MMP.Stores {
 		if s.ProxyName == "" || s.SecretFile == "" {
 			bad(fmt.Sprintf("mmp.stores[%d]", i), "a store needs the proxy_name and secret_file that the MMP logs in with")
@@ -151,6 +161,7 @@ func (c Config) validateListeners(bad report, meant bool) {
 		"store.pop3.listen": c.Store.POP3.Listen, "store.pop3.listen_tls": c.Store.POP3.ListenTLS,
 		"mmp.pop3.listen": c.MMP.POP3.Listen, "mmp.pop3.listen_tls": c.MMP.POP3.ListenTLS,
 		"store.imap.listen": c.Store.IMAP.Listen, "store.imap.listen_tls": c.Store.IMAP.ListenTLS, "store.lmtp.listen": c.Store.LMTP.Listen,
+		"mmp.submission.listen": c.MMP.Submission.Listen, "mmp.submission.listen_tls": c.MMP.Submission.ListenTLS,
 		"mmp.imap.listen": c.MMP.IMAP.Listen, "mmp.imap.listen_tls": c.MMP.IMAP.ListenTLS, "mta.smtp.listen": c.MTA.SMTP.Listen,
 		"mta.submission.listen": c.MTA.Submission.Listen, "mta.submissions.listen": c.MTA.Submissions.Listen,
 	}
@@ -167,12 +178,13 @@ func (c Config) validateListeners(bad report, meant bool) {
 		}
 	}
 	needs := map[string]bool{
-		"directory.listen.ldaps": c.Runs(RoleDirectory) && len(c.Directory.Listen.LDAPS) > 0,
-		"store.imap.listen_tls":  c.Runs(RoleStore) && len(c.Store.IMAP.ListenTLS) > 0,
-		"store.pop3.listen_tls":  c.Runs(RoleStore) && len(c.Store.POP3.ListenTLS) > 0,
-		"mmp.imap.listen_tls":    c.Runs(RoleMMP) && len(c.MMP.IMAP.ListenTLS) > 0,
-		"mmp.pop3.listen_tls":    c.Runs(RoleMMP) && len(c.MMP.POP3.ListenTLS) > 0,
-		"mta.submissions.listen": c.Runs(RoleMTA) && len(c.MTA.Submissions.Listen) > 0,
+		"directory.listen.ldaps":    c.Runs(RoleDirectory) && len(c.Directory.Listen.LDAPS) > 0,
+		"store.imap.listen_tls":     c.Runs(RoleStore) && len(c.Store.IMAP.ListenTLS) > 0,
+		"store.pop3.listen_tls":     c.Runs(RoleStore) && len(c.Store.POP3.ListenTLS) > 0,
+		"mmp.submission.listen_tls": c.Runs(RoleMMP) && len(c.MMP.Submission.ListenTLS) > 0,
+		"mmp.imap.listen_tls":       c.Runs(RoleMMP) && len(c.MMP.IMAP.ListenTLS) > 0,
+		"mmp.pop3.listen_tls":       c.Runs(RoleMMP) && len(c.MMP.POP3.ListenTLS) > 0,
+		"mta.submissions.listen":    c.Runs(RoleMTA) && len(c.MTA.Submissions.Listen) > 0,
 	}
 	for _, path := range slices.Sorted(maps.Keys(needs)) {
 		if needs[path] && !tls {
@@ -215,6 +227,16 @@ func (c Config) validateRemotes(bad report) {
 		if s.Kind != "" && s.Kind != "mailsrv" && s.Kind != "dovecot" {
 			bad(at+"kind", "%q is neither mailsrv nor dovecot", s.Kind)
 		}
+	}
+	for i, s := range c.MMP.MTAs {
+		if at := fmt.Sprintf("mmp.mtas[%d].", i); !validAddress(s.Address) {
+			bad(at+"address", "%q is no host:port", s.Address)
+		} else if !slices.Contains(modes, s.TLS) {
+			bad(at+"tls", "%q is none of none, starttls, implicit", s.TLS)
+		}
+	}
+	if c.Runs(RoleMMP) && len(c.MMP.Submission.Listen)+len(c.MMP.Submission.ListenTLS) > 0 && len(c.MMP.MTAs) == 0 {
+		bad("mmp.submission", "say to which MTA it is handed: mmp.mtas")
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.MMP.DefaultDomains)) {
 		if name != strings.ToLower(name) || c.MMP.DefaultDomains[name] == "" {

@@ -16,6 +16,7 @@ import (
 	"mailsrv/pkg/mmp/imapfront"
 	"mailsrv/pkg/mmp/pop3front"
 	"mailsrv/pkg/mmp/relay"
+	"mailsrv/pkg/mmp/submitfront"
 )
 
 // mmp is the multiplexor role.
@@ -48,6 +49,12 @@ func (d *daemon) mmp(ctx context.Context, tree directory.Tree, st *storeRole) er
 		p.Router, p.Capabilities = d.router(d.metrics.backend(directory.ServicePOP3, st.pop3), pop3Stores), common(st.pop3.Capabilities, pop3Stores)
 	}
 	imap, pop3 := imapfront.New(o), pop3front.New(p)
+	q := submitfront.Options{FrontOptions: o.FrontOptions, MaxSize: int64(d.cfg.MTA.MaxMessage)}
+	mtas, err := d.mtas(&q)
+	if err != nil {
+		return err
+	}
+	submit := submitfront.New(q)
 	s := stage{role: config.RoleMMP}
 	commands := http.NewServeMux()
 	sessionCommands(commands, sessions)
@@ -55,7 +62,7 @@ func (d *daemon) mmp(ctx context.Context, tree directory.Tree, st *storeRole) er
 	if err := d.control(ctx, &s, commands); err != nil {
 		return err
 	}
-	for _, r := range append(slices.Collect(maps.Values(imapStores)), slices.Collect(maps.Values(pop3Stores))...) {
+	for _, r := range slices.Concat(slices.Collect(maps.Values(imapStores)), slices.Collect(maps.Values(pop3Stores)), mtas) {
 		s.tasks = append(s.tasks, r.Serve)
 	}
 	for _, x := range []door{
@@ -63,6 +70,8 @@ func (d *daemon) mmp(ctx context.Context, tree directory.Tree, st *storeRole) er
 		{name: "imaps", listen: c.IMAP.ListenTLS, options: listen.Options{TLS: d.userTLS("imap")}, serve: imap.ServeConn},
 		{name: "pop3", listen: c.POP3.Listen, options: listen.Options{Busy: pop3front.Busy}, serve: pop3.ServeConn},
 		{name: "pop3s", listen: c.POP3.ListenTLS, options: listen.Options{TLS: d.userTLS("pop3")}, serve: pop3.ServeConn},
+		{name: "mmp-submission", listen: c.Submission.Listen, options: listen.Options{Busy: submitfront.Busy(d.cfg.Hostname)}, serve: submit.ServeConn},
+		{name: "mmp-submissions", listen: c.Submission.ListenTLS, options: listen.Options{TLS: d.userTLS()}, serve: submit.ServeConn},
 	} {
 		x.options = limited(x.options, d.cfg.Limits.Mailbox, x.options.Busy)
 		if err := d.open(ctx, &s, x); err != nil {
@@ -88,12 +97,7 @@ func (d *daemon) relays(protocol directory.Service) (map[string]*relay.Relay, er
 		if o.Address == "" {
 			continue
 		}
-		switch s.TLS {
-		case "starttls":
-			o.TLSMode = relay.StartTLS
-		case "implicit":
-			o.TLSMode = relay.Implicit
-		}
+		o.TLSMode = tlsMode(s.TLS)
 		var err error
 		if o.TLS, err = clientTLS(s.CA, s.Host); err != nil {
 			return nil, err
@@ -104,6 +108,37 @@ func (d *daemon) relays(protocol directory.Service) (map[string]*relay.Relay, er
 		relays[strings.ToLower(s.Host)] = relay.New(o)
 	}
 	return relays, nil
+}
+
+// mtas are where submission goes, and the front's Router to them.
+func (d *daemon) mtas(o *submitfront.Options) (relays []*relay.Relay, err error) {
+	var names []string
+	var backends []mmp.Backend
+	for _, m := range d.cfg.MMP.MTAs {
+		host := hostOf(m.Address)
+		r := relay.Options{Protocol: directory.ServiceSMTP, Address: m.Address, Hostname: d.cfg.Hostname, Authcid: m.ProxyName, ProxyV2: m.ProxyProtocol,
+			TLSMode: tlsMode(m.TLS), Health: d.metrics.health(host, directory.ServiceSMTP), Log: d.log.With("role", "mmp")}
+		if r.TLS, err = clientTLS(m.CA, host); err != nil {
+			return nil, err
+		}
+		if r.Secret, err = secret(m.SecretFile); err != nil {
+			return nil, err
+		}
+		mta := relay.New(r)
+		relays, backends, names = append(relays, mta), append(backends, mta), append(names, m.Address)
+	}
+	o.Router = mmp.Fixed(names, backends)
+	return relays, nil
+}
+
+func tlsMode(mode string) relay.TLSMode {
+	switch mode {
+	case "starttls":
+		return relay.StartTLS
+	case "implicit":
+		return relay.Implicit
+	}
+	return relay.None
 }
 
 // router finds a user's store: here, or among the relays.

@@ -243,7 +243,11 @@ func (d *daemon) mta(ctx context.Context, tree directory.Tree, st *storeRole) er
 	o.Start = starter(resolver, q, log)
 	mx := smtpserver.New(o)
 	o.Submission, o.TLS = true, d.userTLS()
-	logins := auth.New(auth.Options{Directory: dir, NoSCRAM: !scram(d.cfg), Log: log, Observe: d.metrics.login("mta")})
+	proxies, _, err := proxiesOf(c.Proxies)
+	if err != nil {
+		return err
+	}
+	logins := auth.New(auth.Options{Directory: dir, Proxies: proxies, NoSCRAM: !scram(d.cfg), Log: log, Observe: d.metrics.login("mta")})
 	o.Authenticator = logins
 	submission := smtpserver.New(o)
 	s := stage{role: config.RoleMTA, tasks: []func(context.Context) error{q.Serve}}
@@ -255,8 +259,8 @@ func (d *daemon) mta(ctx context.Context, tree directory.Tree, st *storeRole) er
 	}
 	for _, x := range []door{
 		{name: "smtp", listen: c.SMTP.Listen, serve: mx.ServeConn},
-		{name: "submission", listen: c.Submission.Listen, serve: submission.ServeConn},
-		{name: "submissions", listen: c.Submissions.Listen, options: listen.Options{TLS: d.userTLS()}, serve: submission.ServeConn},
+		{name: "submission", listen: c.Submission.Listen, options: listen.Options{ProxyFrom: c.ProxyProtocolFrom}, serve: submission.ServeConn},
+		{name: "submissions", listen: c.Submissions.Listen, options: listen.Options{TLS: d.userTLS(), ProxyFrom: c.ProxyProtocolFrom}, serve: submission.ServeConn},
 	} {
 		x.options = limited(x.options, d.cfg.Limits.SMTP, smtpserver.Busy(d.cfg.Hostname))
 		if err := d.open(ctx, &s, x); err != nil {

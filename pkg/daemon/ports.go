@@ -30,7 +30,8 @@ func (d *daemon) ports() []door {
 			{name: "store-pop3", listen: c.Store.POP3.Listen}, {name: "store-pop3s", listen: c.Store.POP3.ListenTLS}, {name: "lmtp", listen: c.Store.LMTP.Listen}}},
 		{config.RoleMTA, []door{{name: "smtp", listen: c.MTA.SMTP.Listen}, {name: "submission", listen: c.MTA.Submission.Listen}, {name: "submissions", listen: c.MTA.Submissions.Listen}}},
 		{config.RoleMMP, []door{{name: "imap", listen: c.MMP.IMAP.Listen}, {name: "imaps", listen: c.MMP.IMAP.ListenTLS},
-			{name: "pop3", listen: c.MMP.POP3.Listen}, {name: "pop3s", listen: c.MMP.POP3.ListenTLS}}},
+			{name: "pop3", listen: c.MMP.POP3.Listen}, {name: "pop3s", listen: c.MMP.POP3.ListenTLS},
+			{name: "mmp-submission", listen: c.MMP.Submission.Listen}, {name: "mmp-submissions", listen: c.MMP.Submission.ListenTLS}}},
 	}
 	doors := []door{{name: "admin", listen: c.Admin.Listen}}
 	for _, r := range all {

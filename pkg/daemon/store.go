@@ -104,18 +104,12 @@ func lowered(names []string) []string {
 func (d *daemon) storeFronts(dir directory.Directory, r *storeRole) ([]door, error) {
 	c := d.cfg.Store
 	log := d.log.With("role", "store")
-	var proxies []auth.Proxy
-	var trusted []netip.Prefix
-	for _, p := range c.Proxies {
-		trusted = append(trusted, p.Networks...)
-		s, err := secret(p.SecretFile)
-		if err != nil {
-			return nil, err
-		}
-		proxies = append(proxies, auth.Proxy{Name: p.Name, Secret: s, Networks: p.Networks})
+	proxies, trusted, err := proxiesOf(c.Proxies)
+	if err != nil {
+		return nil, err
 	}
 	o := mmp.FrontOptions{
-		Authenticator: auth.New(auth.Options{Directory: dir, NoSCRAM: !scram(d.cfg), Proxies: proxies, Log: log, Observe: d.metrics.login("store")}),
+		Authenticator: auth.New(auth.Options{Directory: dir, NoSCRAM: !scram(d.cfg), Proxies: proxies, Carry: true, Log: log, Observe: d.metrics.login("store")}),
 		TLS:           d.tls(), Hostname: d.cfg.Hostname, Trusted: trusted, Sessions: d.watchSessions(&mmp.Sessions{}), Log: log,
 	}
 	local := func(b mmp.Backend) mmp.FrontOptions {
@@ -135,6 +129,19 @@ func (d *daemon) storeFronts(dir directory.Directory, r *storeRole) ([]door, err
 		{name: "store-pop3", listen: c.POP3.Listen, options: options(nil, pop3front.Busy), serve: pop3.ServeConn},
 		{name: "store-pop3s", listen: c.POP3.ListenTLS, options: options(d.tls("pop3"), ""), serve: pop3.ServeConn},
 	}, nil
+}
+
+// proxiesOf are the MMPs that may log users in, and their networks.
+func proxiesOf(list []config.Proxy) (proxies []auth.Proxy, trusted []netip.Prefix, err error) {
+	for _, p := range list {
+		trusted = append(trusted, p.Networks...)
+		s, err := secret(p.SecretFile)
+		if err != nil {
+			return nil, nil, err
+		}
+		proxies = append(proxies, auth.Proxy{Name: p.Name, Secret: s, Networks: p.Networks})
+	}
+	return proxies, trusted, nil
 }
 
 // onlyFrom turns LMTP clients away that are not configured: whoever speaks

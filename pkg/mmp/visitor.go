@@ -44,6 +44,8 @@ type FrontOptions struct {
 	PreLogin time.Duration
 	// Handshake bounds that of TLS; zero: 10 s.
 	Handshake time.Duration
+	// ReadSize is the read buffer, in bytes; zero: 4 KiB.
+	ReadSize int
 	// Failures and BadCommands end the connection; zero: 10 and 3.
 	Failures, BadCommands int
 }
@@ -139,7 +141,7 @@ func (v *Visitor) chooseDomain() {
 
 // listen begins, or after a refused handover goes on, reading.
 func (v *Visitor) listen(ctx context.Context, readAhead []byte) {
-	v.Conn = wire.NewConn(v.raw, readSize, readAhead)
+	v.Conn = wire.NewConn(v.raw, max(readSize, v.o.ReadSize), readAhead)
 	v.Conn.SetReadDeadline(v.deadline)
 	v.Conn.SetTimeouts(0, 30*time.Second)
 	v.unhook = v.Conn.InterruptOn(ctx)
@@ -194,6 +196,13 @@ func (v *Visitor) StartTLS(ctx context.Context) error {
 	v.chooseDomain()
 	v.Conn.SetReadDeadline(v.deadline)
 	return nil
+}
+
+// Upgraded notes that the front's protocol has encrypted Conn by itself.
+func (v *Visitor) Upgraded(state tls.ConnectionState) {
+	v.raw = v.Conn.Raw()
+	v.Client.TLS, v.Encrypted, v.Client.Session = true, true, &state
+	v.chooseDomain()
 }
 
 // Bad counts a bad command, and reports whether it was one too many.

@@ -41,7 +41,8 @@ const (
 
 // Options are one store and how to log in there.
 type Options struct {
-	// Protocol is directory.ServiceIMAP, or ServicePOP3; empty: IMAP.
+	// Protocol is directory.ServiceIMAP, ServicePOP3, or ServiceSMTP for an MTA
+	// that takes submissions; empty: IMAP.
 	Protocol directory.Service
 	// Address is host:port of the store's door of that protocol.
 	Address string
@@ -54,6 +55,8 @@ type Options struct {
 	// MasterUser logs in as "user*authcid" instead of with an authorization
 	// identity, as Dovecot's master users do.
 	MasterUser bool
+	// Hostname is how we introduce ourselves by SMTP.
+	Hostname string
 	// ProxyV2 says who the client is by a PROXY protocol header.
 	ProxyV2 bool
 	// Timeout bounds everything up to the store's answer to the login; zero: 5 s.
@@ -148,7 +151,7 @@ func (r *Relay) Attach(ctx context.Context, h *mmp.Handover) error {
 	}
 	log.Debug("relaying", "to", r.o.Address)
 	started := time.Now()
-	p := &pipe{client: h.Conn, store: st.stream().raw, buffers: &r.buffers, linger: r.o.Linger, rest: r.o.Linger, tracked: r.o.Protocol != directory.ServicePOP3}
+	p := &pipe{client: h.Conn, store: st.stream().raw, buffers: &r.buffers, linger: r.o.Linger, rest: r.o.Linger, tracked: r.o.Protocol == directory.ServiceIMAP || r.o.Protocol == ""}
 	if !p.tracked {
 		p.rest = min(p.rest, time.Second)
 	}
@@ -250,8 +253,11 @@ func (r *Relay) greet(ctx context.Context, conn net.Conn, h *mmp.Handover) (peer
 }
 
 func (r *Relay) peer(conn net.Conn) peer {
-	if r.o.Protocol == directory.ServicePOP3 {
+	switch r.o.Protocol {
+	case directory.ServicePOP3:
 		return &pop3Peer{line: newLine(conn)}
+	case directory.ServiceSMTP:
+		return &smtpPeer{line: newLine(conn), hostname: r.o.Hostname}
 	}
 	return &imapPeer{line: newLine(conn)}
 }

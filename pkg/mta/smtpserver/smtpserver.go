@@ -20,6 +20,7 @@ import (
 
 	"mailsrv/pkg/auth"
 	"mailsrv/pkg/directory"
+	"mailsrv/pkg/listen"
 	"mailsrv/pkg/mta"
 	"mailsrv/pkg/wire"
 	"mailsrv/pkg/wire/smtpwire"
@@ -104,8 +105,11 @@ func (s *Server) ServeConn(ctx context.Context, conn net.Conn) {
 	if _, ok := conn.(*tls.Conn); ok {
 		service = directory.ServiceSMTPS
 	}
+	if listen.ProxiedTLS(conn) && directory.Service(listen.ProxiedService(conn)) == directory.ServiceSMTPS {
+		service = directory.ServiceSMTPS
+	}
 	h := &client{server: s, session: mta.Session{
-		Client:     auth.Client{Addr: peer, Service: service},
+		Client:     auth.Client{Addr: peer, Peer: listen.ProxiedBy(conn), TLS: listen.ProxiedTLS(conn), Service: service},
 		Submission: s.o.Submission,
 		Log:        log,
 	}}

@@ -111,6 +111,10 @@ func (s *session) exchange(x Exchange, response []byte) error {
 			return nil
 		case done:
 			s.authed, s.useful = true, true
+			if t, ok := s.h.(Taker); ok && t.Takes() {
+				s.taken = true
+				return nil
+			}
 			s.reply(status(235, 7, 0, "welcome"))
 			return nil
 		}

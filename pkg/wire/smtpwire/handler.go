@@ -46,6 +46,14 @@ type Starter interface {
 	Start(ctx context.Context, domain string, wide bool) (int, error)
 }
 
+// Taker is a Handler that takes over the connection of who has logged in.
+type Taker interface {
+	// Takes is asked after a login was accepted and before that is answered. If
+	// it is true, Serve returns nil with the login unanswered and the connection
+	// as it is.
+	Takes() bool
+}
+
 // Exchange is the server's side of a SASL exchange (auth.Exchange is one).
 type Exchange interface {
 	// Next takes the client's response, nil if there was no initial one, and

@@ -106,7 +106,7 @@ func ReadReply(c *wire.Conn) (Reply, error) {
 		if err != nil && !errors.Is(err, wire.ErrBareLF) {
 			return Reply{}, fmt.Errorf("reading a reply: %w", err)
 		}
-		code, last, text, ok := parseReplyLine(string(line))
+		code, last, text, ok := ParseReplyLine(string(line))
 		if !ok || len(r.Lines) > 0 && code != r.Code {
 			return Reply{}, fmt.Errorf("%w: %.80q", ErrReply, line)
 		}
@@ -123,7 +123,8 @@ func ReadReply(c *wire.Conn) (Reply, error) {
 	return Reply{}, fmt.Errorf("%w: more than %d lines", ErrReply, maxReplyLines)
 }
 
-func parseReplyLine(s string) (code int, last bool, text string, ok bool) {
+// ParseReplyLine reads one line of a reply, without its CRLF (RFC 5321 §4.2.1).
+func ParseReplyLine(s string) (code int, last bool, text string, ok bool) {
 	if len(s) < 3 || len(s) > 3 && s[3] != ' ' && s[3] != '-' {
 		return 0, false, "", false
 	}

@@ -37,6 +37,7 @@ type session struct {
 	junk   int
 	logins int
 	closed bool // no more commands
+	taken  bool // the Handler takes over
 }
 
 // Serve speaks SMTP or LMTP on c, which was made with ReadSize, until the
@@ -64,6 +65,9 @@ func Serve(ctx context.Context, c *wire.Conn, o Options, h Handler) error {
 	for !s.closed {
 		if err := s.next(); err != nil {
 			return s.end(err)
+		}
+		if s.taken {
+			return nil
 		}
 	}
 	return s.finish()
