@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"text/tabwriter"
@@ -130,6 +131,29 @@ func randomPassword() string {
 	return strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))
 }
 
+// quoted is a word for the shell.
+func quoted(s string) string {
+	if !strings.ContainsFunc(s, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("/._-+,:@%", r)
+	}) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// program is how this program is called again: go run . where Go built it for
+// the moment, mailsrv where the shell finds that, else its path.
+func program() string {
+	path, err := os.Executable()
+	if err == nil && strings.Contains(path, "go-build") {
+		return "go run ."
+	}
+	if _, found := exec.LookPath("mailsrv"); found == nil || err != nil {
+		return "mailsrv"
+	}
+	return quoted(path)
+}
+
 func printDemo(out io.Writer, data string, fresh map[string]string) {
 	password := func(u string) string {
 		if p, ok := fresh[u]; ok {
@@ -149,21 +173,21 @@ func printDemo(out io.Writer, data string, fresh map[string]string) {
 	}
 	_ = t.Flush()
 	fmt.Fprintf(out, `
-Data lies in %[1]s
+Data lies in %[4]s
 
 Send a message (use case 3):
-  printf 'From: alice@example.test\r\nTo: bob@example.test\r\nSubject: Hello\r\n\r\nHello Bob!\r\n' | curl -sS --cacert %[1]s/cert.pem --ssl-reqd smtp://127.0.0.1:10587 --user alice:%[2]s --mail-from alice@example.test --mail-rcpt bob@example.test --upload-file -
+  printf 'From: alice@example.test\r\nTo: bob@example.test\r\nSubject: Hello\r\n\r\nHello Bob!\r\n' | curl -sS --cacert %[1]s --ssl-reqd smtp://127.0.0.1:10587 --user alice:%[2]s --mail-from alice@example.test --mail-rcpt bob@example.test --upload-file -
 List the inbox through the MMP (use case 1):
-  curl -sS --cacert %[1]s/cert.pem imaps://127.0.0.1:10993/INBOX --user bob:%[3]s -X 'FETCH 1:* (FLAGS ENVELOPE)'
+  curl -sS --cacert %[1]s imaps://127.0.0.1:10993/INBOX --user bob:%[3]s -X 'FETCH 1:* (FLAGS ENVELOPE)'
 Read a message by POP3:
-  curl -sS --cacert %[1]s/cert.pem pop3s://127.0.0.1:10995/1 --user bob:%[3]s
+  curl -sS --cacert %[1]s pop3s://127.0.0.1:10995/1 --user bob:%[3]s
 Read a message, then delete it (use case 2):
-  curl -sS --cacert %[1]s/cert.pem 'imaps://127.0.0.1:10993/INBOX;MAILINDEX=1' --user bob:%[3]s
-  curl -sS --cacert %[1]s/cert.pem imaps://127.0.0.1:10993/INBOX --user bob:%[3]s -X 'STORE 1 +FLAGS (\Deleted)' --next -sS --cacert %[1]s/cert.pem imaps://127.0.0.1:10993/INBOX --user bob:%[3]s -X EXPUNGE
+  curl -sS --cacert %[1]s 'imaps://127.0.0.1:10993/INBOX;MAILINDEX=1' --user bob:%[3]s
+  curl -sS --cacert %[1]s imaps://127.0.0.1:10993/INBOX --user bob:%[3]s -X 'STORE 1 +FLAGS (\Deleted)' --next -sS --cacert %[1]s imaps://127.0.0.1:10993/INBOX --user bob:%[3]s -X EXPUNGE
 
 The commands of the admin take the demonstration's configuration, as in:
-  mailsrv user list --config %[1]s/config.yaml
+  %[5]s user list --config %[6]s
 
 Stop with Ctrl-C.
-`, data, password("alice"), password("bob"))
+`, quoted(filepath.Join(data, "cert.pem")), password("alice"), password("bob"), data, program(), quoted(demoConfigPath(data)))
 }

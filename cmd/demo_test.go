@@ -70,7 +70,7 @@ func TestDemo(t *testing.T) {
 		ln.Close()
 	}
 	curl := peertest.Program(t, "curl", "curl")
-	data := filepath.Join(t.TempDir(), "demo") // with mail to keep
+	data := filepath.Join(t.TempDir(), "bob's demo") // with mail to keep
 	d, text := startDemo(t, data)
 	passwords := regexp.MustCompile(`(?m)^(alice|bob)@example.test +(\S+) +\(shown this once\)$`).FindAllStringSubmatch(text, -1)
 	if len(passwords) != 2 {
@@ -99,7 +99,7 @@ func TestDemo(t *testing.T) {
 	if strings.Contains(text, passwords[1][2]) {
 		t.Error("a password is shown twice")
 	}
-	inbox := d.shell(curl + " -sS --cacert " + data + "/cert.pem imaps://127.0.0.1:10993/INBOX --user bob:" + passwords[1][2] + " -X 'FETCH 1:* (UID)'")
+	inbox := d.shell(curl + " -sS --cacert \"" + data + "/cert.pem\" imaps://127.0.0.1:10993/INBOX --user bob:" + passwords[1][2] + " -X 'FETCH 1:* (UID)'")
 	if !strings.HasPrefix(inbox, "* 1 FETCH (UID 2)") {
 		t.Errorf("after a second start: %q", inbox)
 	}
