@@ -103,6 +103,9 @@ func sentence(e journal.Event) string {
 		if a["role"] == "store" {
 			return "put it into " + mailbox(a) + " of " + a["account"]
 		}
+		if a["action"] != "" {
+			return "is done with " + a["action"] + " for " + a["to"]
+		}
 		return "delivered it to " + a["to"] + attempt(a)
 	case "message handed over":
 		return "handed it to " + a["host"] + " (" + a["peer"] + ", " + encryption(a["tls"]) + ") for " + strings.ReplaceAll(a["to"], " ", ", ") + "; " + a["reply"]

@@ -73,6 +73,9 @@ func TestSchemaGroups(t *testing.T) {
 
 		{name: "mgrpErrorsTo absent is the original sender", want: all, to: "team@us.example"},
 		{name: "mgrpErrorsTo", change: teamDN + "mgrpErrorsTo: mailto:bob@us.example", want: inA + " from bob@us.example; x@far.test from bob@us.example"},
+		{name: "mgrpRemoveHeader", change: teamDN + "mgrpRemoveHeader: X-Spam", want: inA + " edited; x@far.test edited"},
+		{name: "mgrpMsgPrefixText", change: teamDN + "mgrpMsgPrefixText: from the team", want: inA + " edited; x@far.test edited"},
+		{name: "mgrpMsgSuffixText", change: teamDN + "mgrpMsgSuffixText: from the team", want: inA + " edited; x@far.test edited"},
 		{name: "mgrpAddHeader", change: teamDN + "mgrpAddHeader: List-Id: <team.us.example>", want: inA + " edited; x@far.test edited"},
 
 		{name: "uniqueMember", change: teamDN + "uniqueMember: " + bobDN + "uniqueMember: " + aliceDN + "mgrpRFC822MailMember:", want: inB + "; " + inA},

@@ -287,6 +287,66 @@ func TestSchemaDomains(t *testing.T) {
 	})
 }
 
+// TestSchemaFixtures resolves the entries of section 8, as Sun printed them.
+func TestSchemaFixtures(t *testing.T) {
+	const sesta = `
+o=sesta.example,o=isp
+objectClass: organization
+objectClass: sunManagedOrganization
+objectClass: inetDomain
+objectClass: mailDomain
+o: sesta.example
+sunPreferredDomain: sesta.example
+
+ou=people,o=sesta.example,o=isp
+
+ou=groups,o=sesta.example,o=isp
+
+uid=fanning,ou=people,o=sesta.example,o=ISP
+objectClass: person
+objectClass: organizationalPerson
+objectClass: inetOrgPerson
+objectClass: inetUser
+objectClass: ipUser
+objectClass: inetMailUser
+objectClass: inetLocalMailRecipient
+cn: Otis Fanning
+sn: fanning
+uid: fanning
+mail: Otis.Fanning@sesta.example
+mailAlternateAddress: ofanning@sesta.example
+mailDeliveryOption: mailbox
+mailHost: a.us.example
+inetUserStatus: active
+mailUserStatus: active
+mailQuota: -1
+mailMsgQuota: 100
+
+cn=Dreamteam,ou=groups,o=sesta.example,o=isp
+objectClass: groupOfUniqueNames
+objectClass: inetMailGroup
+objectClass: inetLocalMailRecipient
+cn: Dreamteam
+mail: dreamteam@sesta.example
+mailAlternateAddress: thegreatest@sesta.example
+mailHost: a.us.example
+inetMailGroupStatus: active
+uniqueMember: uid=fanning,ou=people,o=sesta.example,o=isp
+uniqueMember: uid=baylor,ou=people,o=sesta.example,o=isp
+mgrpRFC822MailMember: west@florizel.test
+mgrpRFC822MailMember: robertson@florizel.test
+`
+	const fanning = "Otis.Fanning@sesta.example in a.us.example:INBOX"
+	runRows(t, []row{
+		{name: "mail", change: sesta, to: "otis.fanning@sesta.example", want: fanning},
+		{name: "mailAlternateAddress", change: sesta, to: "ofanning@sesta.example", want: fanning},
+		{name: "the group waits to be expanded", change: sesta, to: "dreamteam@sesta.example", want: "dreamteam@sesta.example waits"},
+		{name: "the group by its other name, expanded", change: sesta, to: "TheGreatest@sesta.example", queued: true,
+			want: fanning + "; west@florizel.test; robertson@florizel.test"},
+		{name: "a member who is not there", change: sesta, to: "baylor@sesta.example", err: none},
+	})
+}
+
 // TestSchemaStatus is the table of section 5: all four levels, the first that
 // is not active wins.
 func TestSchemaStatus(t *testing.T) {

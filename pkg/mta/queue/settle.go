@@ -226,6 +226,9 @@ func (q *Queue) settle(d *destination, e entryRow, rows []recipientRow, errs []e
 
 func (q *Queue) logAttempt(e entryRow, v verdict, took time.Duration) {
 	log := q.o.Log.With("trace", string(e.env.Trace), "queue_id", e.id, "to", v.Address.String(), "attempt", v.attempts, "duration", took)
+	if v.Action != "" {
+		log = log.With("action", v.Action)
+	}
 	st := mail.StatusOf(v.err)
 	switch {
 	case v.err == nil:
