@@ -47,6 +47,13 @@ func executable(path string) bool {
 	return err == nil && st.Mode().IsRegular() && st.Mode().Perm()&0o111 != 0
 }
 
+// Missing is for what Program cannot see, such as the module of a language: it ends
+// the test as a missing program does.
+func Missing(t testing.TB, format string, args ...any) {
+	t.Helper()
+	missing(t, format, args...)
+}
+
 // missing skips the test, or ends it where peers are demanded.
 func missing(t testing.TB, format string, args ...any) {
 	t.Helper()
