@@ -53,6 +53,22 @@ func (a asker) mayFilter(s *Server, dn directory.DN, f *directory.Filter) bool {
 	return true
 }
 
+// censored is the filter with what the asker may not see of the entry as
+// Undefined: it proves nothing, and leaves the rest as it is (RFC 4511 §4.5.1.7).
+func (a asker) censored(s *Server, dn directory.DN, f directory.Filter) directory.Filter {
+	if f.Attribute != "" && !a.mayRead(s, dn, s.named(f.Attribute)) {
+		return directory.Filter{Kind: directory.Extensible, Rule: undefinedRule}
+	}
+	if len(f.Children) > 0 {
+		children := make([]directory.Filter, len(f.Children))
+		for i, c := range f.Children {
+			children[i] = a.censored(s, dn, c)
+		}
+		f.Children = children
+	}
+	return f
+}
+
 // mayWrite is nil if the asker may change that attribute of the entry ("": the
 // entry itself), and it can be changed.
 func (a asker) mayWrite(s *Server, dn directory.DN, attribute string) error {

@@ -89,20 +89,25 @@ func (c *session) find(ctx context.Context, op *operation, req *ldapwire.SearchR
 }
 
 // visible are the entries that the asker may know to match: they may see the
-// entry and each attribute that the filter names. (An assertion about an
-// attribute that may not be read is Undefined, and proves nothing.)
-func (c *session) visible(entries iter.Seq2[directory.Entry, error], q directory.Query, as asker) iter.Seq2[directory.Entry, error] {
+// entry, and it matches without what they may not see of it.
+func (c *session) visible(ctx context.Context, entries iter.Seq2[directory.Entry, error], q directory.Query, as asker) iter.Seq2[directory.Entry, error] {
 	if as.privileged {
 		return entries
 	}
 	return func(yield func(directory.Entry, error) bool) {
 		for e, err := range entries {
-			if err != nil {
+			switch {
+			case err != nil:
 				if errors.Is(err, directory.ErrNotFound) && !as.mayRead(c.srv, q.Base, "") {
 					return // whether it exists is not the asker's to know
 				}
-			} else if !as.mayRead(c.srv, e.DN, "") || !as.mayFilter(c.srv, e.DN, &q.Filter) {
+			case !as.mayRead(c.srv, e.DN, ""):
 				continue
+			case !as.mayFilter(c.srv, e.DN, &q.Filter):
+				var ok bool
+				if ok, err = c.exists(ctx, e.DN, as.censored(c.srv, e.DN, q.Filter)); err == nil && !ok || errors.Is(err, directory.ErrNotFound) {
+					continue
+				}
 			}
 			if !yield(e, err) {
 				return
