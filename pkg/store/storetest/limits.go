@@ -37,22 +37,26 @@ func testLimits(t *testing.T, s store.Store) {
 		}
 	}
 
-	// To the last mailbox, all at once: as many as fit in one commit.
+	// To the last mailbox, many at once.
 	list, err := a.Mailboxes(ctx)
 	must(t, err)
 	var wait sync.WaitGroup
-	next := make(chan int)
-	for range 100 {
+	next := make(chan string)
+	for range 20 {
 		wait.Go(func() {
-			for i := range next {
-				if err := a.Create(ctx, fmt.Sprint("m", i), ""); err != nil {
-					t.Errorf("mailbox %d: %v", i, err)
+			for name := range next {
+				if err := a.Create(ctx, name, ""); err != nil {
+					t.Errorf("%s: %v", name, err)
 				}
 			}
 		})
 	}
-	for i := range 5000 - len(list) - 1 {
-		next <- i
+	for i := len(list); i < 4999; i++ {
+		name := fmt.Sprint("m", i)
+		if i < 4980 { // with 19 levels below it
+			name, i = name+"/"+deep, i+19
+		}
+		next <- name
 	}
 	close(next)
 	wait.Wait()
