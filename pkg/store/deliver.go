@@ -52,7 +52,7 @@ func (d *Deliverer) Deliver(ctx context.Context, env mail.Envelope, body mail.Bo
 // 5.2.1 or 451 4.2.1 by the account's status (schema.md section 5), 451 4.4.3
 // if the directory cannot be asked.
 func (d *Deliverer) Target(ctx context.Context, sender mail.Address, r mail.Recipient) (Target, error) {
-	who, err := d.directory.Recipient(ctx, r.Address)
+	who, detail, err := d.recipient(ctx, r.Address)
 	if err != nil {
 		return Target{}, directoryStatus(err)
 	}
@@ -65,6 +65,11 @@ func (d *Deliverer) Target(ctx context.Context, sender mail.Address, r mail.Reci
 	flags, err := ParseFlags(r.Flags)
 	if err != nil {
 		return Target{}, &mail.Status{Code: 501, Enhanced: [3]int{5, 5, 4}, Text: "bad flags", Err: err}
+	}
+	if detail != "" && r.Mailbox == "" && !r.SentCopy {
+		if r.Mailbox, err = d.posted(ctx, who.User.Account(), detail); err != nil {
+			return Target{}, storeStatus(Target{}, 0, err)
+		}
 	}
 	t := Target{
 		Account: who.User.Account(), Mailbox: r.Mailbox, Flags: flags, ReturnPath: sender, Recipient: r.Address,

@@ -38,9 +38,13 @@ func (p *people) User(_ context.Context, login string) (directory.User, error) {
 	return u, nil
 }
 
-func (p *people) Recipient(_ context.Context, a mail.Address) (directory.Recipient, error) {
+func (p *people) Recipient(ctx context.Context, a mail.Address) (directory.Recipient, error) {
 	if p.down {
 		return directory.Recipient{}, directory.ErrUnavailable
+	}
+	if len(a.Local) == 1 {
+		u, err := p.User(ctx, a.String())
+		return directory.Recipient{User: &u}, err
 	}
 	if a.Local != "team" {
 		return directory.Recipient{}, directory.ErrNotFound

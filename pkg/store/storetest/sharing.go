@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"mailsrv/pkg/mail"
 	"mailsrv/pkg/store"
 )
 
@@ -216,6 +217,43 @@ func testTransfer(t *testing.T, s store.Store) {
 		must(t, err)
 		if u, err := a.Usage(ctx); err != nil || u.Messages != want {
 			t.Errorf("%s holds %+v %v, want %d", account, u, err, want)
+		}
+	}
+}
+
+// testPost: mail to a +detail goes to the mailbox that anyone may post to.
+func testPost(t *testing.T, s store.Store) {
+	sh, ctx := sharer(t, s), t.Context()
+	accounts(t, s, "a@x", "b@x")
+	a, err := s.Account(ctx, "a@x")
+	must(t, err)
+	for name, grants := range map[string]store.ACL{
+		"Lists/Go": {{Identifier: "anyone", Rights: rights(t, "p")}},
+		"Closed":   {{Identifier: "anyone", Rights: rights(t, "lri")}},
+		"Bobs":     {{Identifier: "b@x", Rights: rights(t, "lrp")}},
+		"Taken":    {{Identifier: "anyone", Rights: rights(t, "p")}, {Identifier: "-anyone", Rights: rights(t, "p")}},
+	} {
+		must(t, a.Create(ctx, name, ""))
+		for _, g := range grants {
+			must(t, sh.SetACL(ctx, "a@x", name, g.Identifier, 0, g.Rights))
+		}
+	}
+	d := store.NewDeliverer(s, &people{quota: -1}, store.NoQuota())
+	for local, want := range map[string]string{
+		"a": "", "a+Lists/Go": "Lists/Go", "a+lists/go": "Lists/Go", "a+closed": "", "a+Bobs": "", "a+taken": "", "a+none": "", "b+Lists/Go": "", "a+": "",
+	} {
+		got, err := d.Target(ctx, mail.Address{Local: "b", Domain: "x"}, mail.Recipient{Address: mail.Address{Local: local, Domain: "x"}})
+		if err != nil || got.Mailbox != want || got.Account != local[:1]+"@x" {
+			t.Errorf("%s: %+v %v, want %q", local, got, err, want)
+		}
+	}
+	got, err := d.Target(ctx, mail.Address{}, mail.Recipient{Address: mail.Address{Local: "a+lists/go", Domain: "x"}, Mailbox: "Sent"})
+	if err != nil || got.Mailbox != "Sent" {
+		t.Errorf("the MTA's own word: %+v %v", got, err)
+	}
+	for _, local := range []string{"no", "no+Work", "+a"} {
+		if got, err := d.Target(ctx, mail.Address{}, mail.Recipient{Address: mail.Address{Local: local, Domain: "x"}}); err == nil {
+			t.Errorf("%s: %+v", local, got)
 		}
 	}
 }

@@ -83,7 +83,7 @@ func Run(t *testing.T, makeStore func(t *testing.T) store.Store) {
 	for name, test := range map[string]func(*testing.T, store.Store){
 		"Deliver": testDeliver, "Append": testAppend, "Flags": testFlags, "Expunge": testExpunge, "CopyMove": testCopyMove,
 		"Tree": testTree, "SentCopy": testSentCopy, "Quota": testQuota, "Watch": testWatch, "AppendAll": testAppendAll, "Replace": testReplace, "ID": testID, "Parallel": testParallel,
-		"ACL": testACL, "Readers": testReaders, "Transfer": testTransfer, "Rights": testRights, "Namespaces": testNamespaces, "Metadata": testMetadata, "Limits": testLimits, "Subscriptions": testSubscriptions,
+		"ACL": testACL, "Readers": testReaders, "Transfer": testTransfer, "Rights": testRights, "Namespaces": testNamespaces, "Metadata": testMetadata, "Limits": testLimits, "Subscriptions": testSubscriptions, "Post": testPost,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, makeStore(t)) })
 	}
