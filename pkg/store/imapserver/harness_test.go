@@ -23,14 +23,22 @@ import (
 	"mailsrv/pkg/store/sqlstore"
 )
 
-// oneUser is a Directory that knows alice.
+// oneUser is a Directory that knows alice, and whoever is among others.
 type oneUser struct {
 	directory.Directory
-	user directory.User
-	err  error
+	user   directory.User
+	others []directory.User
+	err    error
 }
 
-func (d *oneUser) User(context.Context, string) (directory.User, error) { return d.user, d.err }
+func (d *oneUser) User(_ context.Context, login string) (directory.User, error) {
+	for _, u := range d.others {
+		if login == u.UID || login == u.Account() {
+			return u, d.err
+		}
+	}
+	return d.user, d.err
+}
 
 func (d *oneUser) Domain(context.Context, string) (directory.Domain, error) {
 	return directory.Domain{}, directory.ErrNotFound
@@ -106,9 +114,14 @@ func (p *peer) put(mailbox string, message []byte, names ...string) store.UID {
 // connect attaches a new client, logged in by the command with the tag "in".
 func (p *peer) connect(ctx context.Context) net.Conn {
 	p.tb.Helper()
+	return p.connectAs(ctx, p.dir.user)
+}
+
+func (p *peer) connectAs(ctx context.Context, u directory.User) net.Conn {
+	p.tb.Helper()
 	client, server := tcpPair(p.tb)
 	h := &mmp.Handover{
-		Conn: server, Protocol: directory.ServiceIMAP, Tag: "in", Identity: auth.Identity{User: p.dir.user, Login: "alice"},
+		Conn: server, Protocol: directory.ServiceIMAP, Tag: "in", Identity: auth.Identity{User: u, Login: u.UID},
 		Client: auth.Client{Addr: netip.MustParseAddrPort("192.0.2.1:4000"), TLS: true, Service: directory.ServiceIMAP},
 		Log:    slog.New(slog.DiscardHandler),
 	}
@@ -149,7 +162,12 @@ type chat struct {
 
 func (p *peer) chat(ctx context.Context) *chat {
 	p.tb.Helper()
-	c := &chat{tb: p.tb, conn: p.connect(ctx)}
+	return p.chatAs(ctx, p.dir.user)
+}
+
+func (p *peer) chatAs(ctx context.Context, u directory.User) *chat {
+	p.tb.Helper()
+	c := &chat{tb: p.tb, conn: p.connectAs(ctx, u)}
 	c.r = bufio.NewReader(c.conn)
 	if line := c.line(); !strings.HasPrefix(line, "in OK [CAPABILITY IMAP4rev1 ") {
 		p.tb.Fatalf("login answered with %q", line)

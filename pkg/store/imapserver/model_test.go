@@ -17,8 +17,16 @@ import (
 // holds must be what the server would say if asked.
 type mirror struct {
 	*chat
+	box   string // its name as a client writes it; empty: INBOX
 	uids  []int
 	flags map[int]string
+}
+
+func (m *mirror) name() string {
+	if m.box == "" {
+		return "INBOX"
+	}
+	return m.box
 }
 
 var (

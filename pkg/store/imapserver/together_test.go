@@ -85,15 +85,15 @@ func (m *mirror) anything(random *rand.Rand) {
 	message := simpleMail(random.IntN(1000))
 	switch random.IntN(14) {
 	case 0, 1:
-		m.say(fmt.Sprintf("APPEND INBOX (%s) {%d+}\r\n%s", flags, len(message), message))
+		m.say(fmt.Sprintf("APPEND %s (%s) {%d+}\r\n%s", m.name(), flags, len(message), message))
 	case 2:
-		m.say(fmt.Sprintf("APPEND INBOX {%d+}\r\n%s (%s) {%d+}\r\n%s", len(message), message, flags, len(message), message))
+		m.say(fmt.Sprintf("APPEND %s {%d+}\r\n%s (%s) {%d+}\r\n%s", m.name(), len(message), message, flags, len(message), message))
 	case 3:
-		m.say(fmt.Sprintf("%sCOPY %d:%d INBOX", uid, one, min(one+1, n)))
+		m.say(fmt.Sprintf("%sCOPY %d:%d %s", uid, one, min(one+1, n), m.name()))
 	case 4:
 		m.say("EXPUNGE")
 	case 5:
-		m.say(fmt.Sprintf("%sMOVE %d INBOX", uid, one))
+		m.say(fmt.Sprintf("%sMOVE %d %s", uid, one, m.name()))
 	case 6:
 		m.say(fmt.Sprintf("%sFETCH %d:%d (UID FLAGS)", uid, one, other))
 	case 7:
@@ -104,7 +104,7 @@ func (m *mirror) anything(random *rand.Rand) {
 	case 9:
 		m.say("SORT (REVERSE DATE SUBJECT) UTF-8 NOT DELETED")
 	case 10:
-		m.say(fmt.Sprintf("%sREPLACE %d INBOX {%d+}\r\n%s", uid, one, len(message), message))
+		m.say(fmt.Sprintf("%sREPLACE %d %s {%d+}\r\n%s", uid, one, m.name(), len(message), message))
 	case 11:
 		m.idle()
 	default:
