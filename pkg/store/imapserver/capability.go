@@ -48,6 +48,7 @@ func capabilities(o Options) string {
 		" PARTIAL" + // RFC 9394
 		" UIDONLY" + // RFC 9586
 		" INPROGRESS" + // RFC 9585
+		" MULTISEARCH" + // RFC 7377
 		" NOTIFY" + // RFC 5465
 		" WITHIN" + // RFC 5032
 		" SAVEDATE" + // RFC 8514

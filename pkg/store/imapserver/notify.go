@@ -63,6 +63,11 @@ func (g *notifyGroup) has(e *store.MailboxEntry) bool {
 		return e.Subscribed
 	case "SUBTREE":
 		return slices.ContainsFunc(g.names, func(n string) bool { return e.Name == n || strings.HasPrefix(e.Name, n+delimiter) })
+	case "SUBTREE-ONE": // RFC 7377 §2.2
+		return slices.ContainsFunc(g.names, func(n string) bool {
+			below, ok := strings.CutPrefix(e.Name, n)
+			return ok && (below == "" || below[:1] == delimiter && !strings.Contains(below[1:], delimiter))
+		})
 	case "MAILBOXES":
 		return slices.Contains(g.names, e.Name)
 	}
@@ -159,24 +164,14 @@ func (n *notification) read(l *imapwire.Lexer) (known bool) {
 func readNotifyGroup(l *imapwire.Lexer) (g notifyGroup, known bool) {
 	l.Expect('(')
 	g.filter = l.Keyword()
-	l.Space()
 	switch g.filter {
 	case "SELECTED", "SELECTED-DELAYED", "INBOXES", "PERSONAL", "SUBSCRIBED":
 	case "SUBTREE", "MAILBOXES":
-		add := func() {
-			if g.names = append(g.names, notifyName(l.Mailbox())); len(g.names) > maxNotifyGroups {
-				l.Fail("too many mailboxes")
-			}
-		}
-		if l.Peek() == '(' {
-			l.List(add)
-		} else {
-			add()
-		}
-		l.Space()
+		g.readNames(l)
 	default:
 		l.Fail("unknown choice of mailboxes")
 	}
+	l.Space()
 	known = true
 	if l.Peek() != '(' {
 		if l.Keyword() != "NONE" {
@@ -195,6 +190,21 @@ func readNotifyGroup(l *imapwire.Lexer) (g notifyGroup, known bool) {
 		l.Fail("of the selected mailbox only messages are told")
 	}
 	return g, known
+}
+
+// readNames reads one name, or a list of them in parentheses.
+func (g *notifyGroup) readNames(l *imapwire.Lexer) {
+	add := func() {
+		if g.names = append(g.names, notifyName(l.Mailbox())); len(g.names) > maxNotifyGroups {
+			l.Fail("too many mailboxes")
+		}
+	}
+	l.Space()
+	if l.Peek() == '(' {
+		l.List(add)
+	} else {
+		add()
+	}
 }
 
 // notifyName is INBOX in any case, or the name.

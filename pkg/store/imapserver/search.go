@@ -50,8 +50,21 @@ func (c *session) searchBy(cmd *imapwire.Command, uid bool) error {
 
 // readSearch reads all arguments of a SEARCH.
 func (c *session) readSearch(l *imapwire.Lexer) (*searchRequest, error) {
+	return c.readProgram(l, &searchParser{l: l, v: c.box, uidOnly: c.has(uidOnly)})
+}
+
+// readSearchIn reads those of an ESEARCH in a mailbox. Its messages have no numbers.
+func (c *session) readSearchIn(v *view, l *imapwire.Lexer) (*searchRequest, error) {
+	q, err := c.readProgram(l, &searchParser{l: l, v: v, uidOnly: true})
+	if err == nil && !q.extended {
+		q.extended, q.all = true, true
+	}
+	return q, err
+}
+
+// readProgram reads the result options, the charset and the keys.
+func (c *session) readProgram(l *imapwire.Lexer, p *searchParser) (*searchRequest, error) {
 	q := &searchRequest{}
-	p := &searchParser{l: l, v: c.box, uidOnly: c.has(uidOnly)}
 	l.Space()
 	word := p.word()
 	if word == "RETURN" {

@@ -98,7 +98,7 @@ func (c *session) tellFound(word, tag string, q *searchReturn, found []int, uid 
 	}
 	if q.extended {
 		if q.min || q.max || q.all || q.count || q.partial != nil {
-			c.conn.SetOut(q.appendESearch(c.conn.Out(), tag, uid, numbers, highest))
+			c.conn.SetOut(q.appendESearch(c.conn.Out(), tag, "", uid, numbers, highest))
 		}
 		return nil
 	}
@@ -113,9 +113,11 @@ func (c *session) tellFound(word, tag string, q *searchReturn, found []int, uid 
 	return nil
 }
 
-// appendESearch appends an ESEARCH response (RFC 4731 §3.2).
-func (q *searchReturn) appendESearch(dst []byte, tag string, uid bool, numbers []uint32, highest store.ModSeq) []byte {
-	dst = append(append(append(dst, `* ESEARCH (TAG "`...), tag...), `")`...)
+// appendESearch appends an ESEARCH response (RFC 4731 §3.2); place says which
+// mailbox it is about, if that is not the selected one.
+func (q *searchReturn) appendESearch(dst []byte, tag, place string, uid bool, numbers []uint32, highest store.ModSeq) []byte {
+	dst = append(append(append(dst, `* ESEARCH (TAG "`...), tag...), '"')
+	dst = append(append(dst, place...), ')')
 	if uid {
 		dst = append(dst, " UID"...)
 	}

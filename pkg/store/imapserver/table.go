@@ -50,6 +50,7 @@ var commands = [...]command{
 	{"LISTRIGHTS", false, updateAll, (*session).listRights},
 	{"GETMETADATA", false, updateAll, (*session).getMetadata},
 	{"SETMETADATA", false, updateAll, (*session).setMetadata},
+	{"ESEARCH", false, updateAll, (*session).multiSearch},
 	{"NOTIFY", false, updateAll, (*session).notify},
 	{"LOGOUT", false, updateNone, (*session).logout},
 }
