@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -77,6 +78,10 @@ func unreachable(p place, down []place) diagnosis {
 		return diagnosis{fmt.Sprintf("the %s cannot reach the %s at %s (%s)", p.role, d.role, d.address, d.key),
 			fmt.Sprintf("start the %s role there, or correct %s; the %s's log says more", d.role, d.key, p.role)}
 	}
+	if p.role == config.RoleMMP {
+		return diagnosis{"the mmp cannot reach the directory or the user's store, or that store does not take this MMP",
+			"look for the step's time in the mmp's log; compare the entry's mailHost with store.hosts and mmp.stores, and proxy_name, secret_file and the MMP's address with store.proxies"}
+	}
 	return diagnosis{fmt.Sprintf("the %s cannot reach the directory or the user's store", p.role),
 		fmt.Sprintf("look for the step's time in the %s's log; compare the entry's mailHost with store.hosts, mmp.stores and mta.stores", p.role)}
 }
@@ -118,10 +123,18 @@ func diagnoseTLS(p place, err error, _ []place) diagnosis {
 		return diagnosis{fmt.Sprintf("the certificate of %s is not trusted: this machine does not know who signed it", p.address),
 			"put the CA's intermediate certificates into tls.cert too, or name a private CA with --ca (for the directory: directory.ca)"}
 	}
+	if errors.Is(err, errNoTLS) {
+		return noTLS(p)
+	}
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
 		return diagnosis{fmt.Sprintf("what answers at %s does not speak TLS", p.address), "see which program listens there, and " + p.key}
 	}
 	return diagnosis{}
+}
+
+// noTLS explains a door without STARTTLS.
+func noTLS(p place) diagnosis {
+	return diagnosis{fmt.Sprintf("the %s at %s offers no STARTTLS: it has no certificate", p.role, p.address), "set tls.cert and tls.key on its host"}
 }
 
 // diagnoseIMAP explains what the MMP or a store answered.
@@ -142,8 +155,13 @@ func diagnoseIMAP(p place, err error, down []place) diagnosis {
 		return diagnosis{"the MMP has no certificate, so it takes no password", "set tls.cert and tls.key on its host"}
 	case imap.ResponseCodeOverQuota:
 		return diagnosis{"the account is over its quota", "raise store.quota, or the entry's mailQuota"}
+	case imap.ResponseCodeNonExistent:
+		return diagnosis{"the mailbox is not there: nothing was filed in it", "compare mta.sent with the mailboxes of the user; look for the message in the MTA's log"}
 	case imap.ResponseCodeUnavailable, imap.ResponseCodeServerBug:
 		return unreachable(p, down)
+	}
+	if e.Type == imap.StatusResponseTypeBad && strings.Contains(e.Text, "STARTTLS") {
+		return noTLS(p)
 	}
 	if e.Type == imap.StatusResponseTypeBye {
 		return diagnosis{fmt.Sprintf("%s closes the connection: it stops, or has too many connections", p.address), "see its log"}
@@ -166,6 +184,10 @@ func diagnoseSMTP(p place, err error, down []place) diagnosis {
 		return diagnosis{"the MTA has no certificate, so it takes no password", "set tls.cert and tls.key on its host"}
 	case e.Code == 421:
 		return diagnosis{fmt.Sprintf("%s closes the connection: it stops, or has too many connections", p.address), "see its log"}
+	case e.EnhancedCode[1] == 3 && e.EnhancedCode[2] == 4:
+		return diagnosis{"the MTA takes no message of that size", "raise mta.max_message"}
+	case e.Code/100 == 4 && e.EnhancedCode[1] == 7:
+		return diagnosis{"a check of the MTA cannot be made now, or asks for patience", "look for the refusal in the MTA's log; see mta.checks"}
 	case e.Code == 552 || e.Code == 452:
 		return diagnosis{"the recipient is over quota, or a disk is full", "see store.quota and the free space of the data folder"}
 	case e.Code == 550 && e.EnhancedCode[1] == 1:

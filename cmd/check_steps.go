@@ -30,6 +30,7 @@ var (
 	errTwoEntries = errors.New("the search found more than one entry")
 	errNotThere   = errors.New("the message is not there")
 	errStillThere = errors.New("the message is still there")
+	errNoTLS      = errors.New("no STARTTLS is offered")
 	errOtherText  = errors.New("other text came back than was sent")
 	errRelayed    = errors.New("an unknown recipient was accepted")
 )
@@ -240,7 +241,10 @@ func (c *check) dialSubmission(ctx context.Context) (*smtp.Client, error) {
 	}
 	client, err := smtp.NewClientStartTLS(conn, c.tls(c.o.submission))
 	if err != nil {
-		return nil, c.trust.blame(err)
+		if err := c.trust.blame(err); !strings.Contains(err.Error(), "support STARTTLS") {
+			return nil, err
+		}
+		return nil, fmt.Errorf("%w: %w", errNoTLS, err) // the library has no better name for it
 	}
 	if err := client.Noop(); err != nil {
 		client.Close()

@@ -69,12 +69,13 @@ func TestFaultsAreAllReported(t *testing.T) {
 			"limits: {smtp: {total: many, per_minute: -1}}\nstore: {lmtp: {trusted: [10.0.0.0/33]}}\ntls: {cert: /c, key: /k}\n",
 			[]string{"f:1:14: log.level", "f:2:11: hostname: is the number 5 and not text", "f:4:10: unknown field \"mailboxx\"", "f:4:33: mta.sent.enabled: is \"perhaps\" and neither true nor false", "f:6:17: mta.queue.retry[1]: bad duration \"bad\"",
 				"f:7:15: mta.queue.lifetime: bad duration \"x\"", "f:8:5: unknown field \"foo\"", "f:9:24: limits.smtp.total: is \"many\" and not a whole number", "f:9:42: limits.smtp.per_minute: ", "f:10:26: store.lmtp.trusted[0]: is \"10.0.0.0/33\" and not a network"}},
-		"foreign":   {"tls: {cert: /c, key: /k}\ndirectory: {verify: maybe, foreign: {preset: other}}\n", []string{"f:2:21: directory.verify: ", "f:2:46: directory.foreign.preset: \"other\""}},
-		"twice":     {"tls: {cert: /c, key: /k}\nmta: {port: 25}\nmta: {port: 26}\nbogus: 1\n", []string{"f:3:1: the key \"mta\" stands twice", "f:4:1: unknown field"}},
-		"kinds":     {"tls: [a]\nroles: mta\nmta: 5\nstore: {hosts: {a: b}, quota: {bytes: [1]}, imap: {listen: }}\n", []string{"f:1:6: tls: is a list and not a section", "f:2:8: roles: is \"mta\" and not a list", "f:3:6: mta: is the number 5", "f:4:16: store.hosts: is a section", "f:4:39: store.quota.bytes: is a list", "f:4:59: store.imap.listen: is empty"}},
-		"names":     {"tls: {cert: /c, key: /k}\ndirectory: {suffix: mail, bind_dn: \"x\", default_domain: \"a b\", services: [{dn: foo, password_file: /p}]}\n", []string{"f:2:21: directory.suffix: \"mail\"", "directory.bind_dn: \"x\"", "directory.default_domain", "directory.services[0].dn"}},
-		"documents": {"tls: {cert: /c, key: /k}\n---\nmta: {}\n", []string{"f:3:4: a second document"}},
-		"no YAML":   {"a: [b\n", []string{"f:1:"}},
+		"foreign":    {"tls: {cert: /c, key: /k}\ndirectory: {verify: maybe, foreign: {preset: other}}\n", []string{"f:2:21: directory.verify: ", "f:2:46: directory.foreign.preset: \"other\""}},
+		"no mailbox": {"tls: {cert: /c, key: /k}\nmta: {sent: {mailbox: \"\"}}\n", []string{"f:2:23: mta.sent.mailbox: "}},
+		"twice":      {"tls: {cert: /c, key: /k}\nmta: {port: 25}\nmta: {port: 26}\nbogus: 1\n", []string{"f:3:1: the key \"mta\" stands twice", "f:4:1: unknown field"}},
+		"kinds":      {"tls: [a]\nroles: mta\nmta: 5\nstore: {hosts: {a: b}, quota: {bytes: [1]}, imap: {listen: }}\n", []string{"f:1:6: tls: is a list and not a section", "f:2:8: roles: is \"mta\" and not a list", "f:3:6: mta: is the number 5", "f:4:16: store.hosts: is a section", "f:4:39: store.quota.bytes: is a list", "f:4:59: store.imap.listen: is empty"}},
+		"names":      {"tls: {cert: /c, key: /k}\ndirectory: {suffix: mail, bind_dn: \"x\", default_domain: \"a b\", services: [{dn: foo, password_file: /p}]}\n", []string{"f:2:21: directory.suffix: \"mail\"", "directory.bind_dn: \"x\"", "directory.default_domain", "directory.services[0].dn"}},
+		"documents":  {"tls: {cert: /c, key: /k}\n---\nmta: {}\n", []string{"f:3:4: a second document"}},
+		"no YAML":    {"a: [b\n", []string{"f:1:"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Parse("f", []byte(c.text))

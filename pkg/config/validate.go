@@ -129,6 +129,9 @@ func (c Config) validateNumbers(bad report) {
 	c.MTA.Checks.validate(bad)
 	c.Limits.validate(bad)
 	c.MTA.Routing.validate(bad)
+	if c.MTA.Sent.Enabled && c.MTA.Sent.Mailbox == "" {
+		bad("mta.sent.mailbox", "is empty; name a mailbox, or set mta.sent.enabled to false")
+	}
 	if c.MTA.MaxRecipients < 100 {
 		bad("mta.max_recipients", "must be at least 100 (RFC 5321 section 4.5.3.1.8)")
 	}
