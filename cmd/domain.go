@@ -20,7 +20,8 @@ func newDomainCommand() *cobra.Command {
 			if err := p.AddDomain(ctx, args[0], mailHost); err != nil {
 				return err
 			}
-			return a.told(out, args[0], "added", "domain "+args[0]+" added", "")
+			return a.told(out, args[0], "added", "domain "+args[0]+" added\n"+
+				"Let somebody read its postmaster's mail (RFC 5321 section 4.5.1): mailsrv alias add postmaster@"+args[0]+" USER@"+args[0], "")
 		})}
 	add.Flags().StringVar(&mailHost, "mailhost", "", "host of the store of new users")
 	list := &cobra.Command{Use: "list", Short: "List the domains", Args: exactly(),

@@ -243,7 +243,10 @@ func (v *Visitor) HandOver(ctx context.Context, id auth.Identity, h Handover) er
 	}
 	listen.Keep(ctx)
 	log := v.Log.With("account", id.User.Account())
-	log.Info("session begun", "mech", id.Mechanism, "tls", v.Client.TLS, "store", store, "proxy", id.Proxy)
+	if id.Proxy != "" {
+		log = log.With("proxy", id.Proxy)
+	}
+	log.Info("session begun", "mech", id.Mechanism, "tls", v.Client.TLS, "store", store)
 	v.unhook()
 	v.handedOver = true
 	h.Conn, h.ReadAhead = v.Conn.Detach()
