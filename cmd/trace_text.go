@@ -32,13 +32,13 @@ func summed(m daemon.Traced) (s traceSum) {
 		switch e.Event {
 		case "message accepted":
 			s.to = a["to"]
-		case "message stored", "message handed over", "recipient refused", "message deferred", "message failed":
+		case "message stored", "message handed over", "message taken by a store", "recipient refused", "message deferred", "message failed":
 			if !slices.Contains(to, a["to"]) {
 				to = append(to, a["to"])
 			}
 		}
 		switch e.Event {
-		case "message stored":
+		case "message stored", "message taken by a store":
 			done[a["to"]+a["mailbox"]] = true
 		case "message delivered":
 			done[a["to"]+a["account"]+a["mailbox"]] = true
@@ -109,6 +109,8 @@ func sentence(e journal.Event) string {
 		return "delivered it to " + a["to"] + attempt(a)
 	case "message handed over":
 		return "handed it to " + a["host"] + " (" + a["peer"] + ", " + encryption(a["tls"]) + ") for " + strings.ReplaceAll(a["to"], " ", ", ") + "; " + a["reply"]
+	case "message taken by a store":
+		return "gave it to the store at " + a["host"] + " for " + a["to"] + ", which said: " + a["reply"]
 	case "next hop did not answer well":
 		return "could not use the host " + a["host"] + " (" + a["peer"] + "): " + a["err"]
 	case "message deferred":

@@ -156,6 +156,7 @@ func TestTransports(t *testing.T) {
 		{Name: "partner", To: []string{"partner.test", ".partner.test"}},
 		{Name: "newsletter", From: []string{"news@us.example"}},
 		{Name: "moved", To: []string{"old@far.test"}, Address: addr(t, "alice@us.example")},
+		{Name: "literal", To: []string{"[192.0.2.1]"}},
 		{Name: "circle", To: []string{"*@circle.test"}, Address: addr(t, "a@circle.test")},
 	}
 	for _, tt := range []struct{ from, to, want string }{
@@ -165,6 +166,7 @@ func TestTransports(t *testing.T) {
 		{"news@us.example", "x@far.test", "x@far.test by newsletter"},
 		{"news@us.example", "x@partner.test", "x@partner.test by partner"},
 		{"a@us.example", "old@far.test", inA},
+		{"a@us.example", "x@[192.0.2.1]", "x@[192.0.2.1] by literal"},
 		{"a@us.example", "b@circle.test", "a@circle.test by circle"},
 	} {
 		plan, err := r.Begin(mta.Poster{From: addr(t, tt.from)}, slog.New(slog.DiscardHandler)).Resolve(t.Context(), mail.Recipient{Address: addr(t, tt.to)})

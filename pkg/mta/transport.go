@@ -47,7 +47,7 @@ func matches(patterns []string, a mail.Address) bool {
 		case strings.HasPrefix(p, "."):
 			p = "*" + p
 		}
-		if ok, err := path.Match(p, subject); ok && err == nil {
+		if ok, err := path.Match(p, subject); ok && err == nil || p == subject { // an address literal is no class of characters
 			return true
 		}
 	}

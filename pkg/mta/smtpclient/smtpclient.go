@@ -176,7 +176,11 @@ func (c *Client) deliver(ctx context.Context, domain string, env mail.Envelope, 
 	}
 	if env.RequireTLS {
 		if hops = secure(hops); len(hops) == 0 {
-			return mail.All(len(env.To), mail.Refuse(7, 30, "nothing proves who the mail host of "+domain+" is, which the sender demands (REQUIRETLS)"))
+			who := "the mail host of " + domain
+			if c.relay != nil {
+				who = "the relay " + c.relay.Addr
+			}
+			return mail.All(len(env.To), mail.Refuse(7, 30, "nothing proves who "+who+" is, which the sender demands (REQUIRETLS)"))
 		}
 	}
 	needs, err := needsOf(env, body)

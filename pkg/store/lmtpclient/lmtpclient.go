@@ -41,8 +41,8 @@ type Options struct {
 	Connect, Command, Final time.Duration
 	// Dial replaces net.Dialer.DialContext.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
-	// Log gets the dialogue's failures at Debug; what became of a message is
-	// in the errors.
+	// Log gets a line for each recipient whose message the store took, and the
+	// dialogue's failures at Debug; what became of a message is in the errors.
 	Log *slog.Logger
 }
 
@@ -119,6 +119,7 @@ func (c *Client) deliver(ctx context.Context, conn *connection, env mail.Envelop
 	stop := context.AfterFunc(ctx, func() { conn.wire.Close() })
 	t := &transaction{conn: conn, env: env, body: body, errs: make([]error, len(env.To))}
 	err := t.run()
+	c.tell(t)
 	if !stop() {
 		err = cmp.Or(err, ctx.Err())
 	}
@@ -129,6 +130,15 @@ func (c *Client) deliver(ctx context.Context, conn *connection, env mail.Envelop
 	}
 	c.pool.put(conn)
 	return t.errs, nil
+}
+
+// tell logs what the store took, in its own words.
+func (c *Client) tell(t *transaction) {
+	for i, r := range t.stored {
+		if r.Code != 0 {
+			c.o.Log.Info("message taken by a store", "trace", string(t.env.Trace), "to", t.env.To[i].Address.String(), "host", c.o.Addr, "reply", r.Status().Reply())
+		}
+	}
 }
 
 // failure is the answer for recipients that the store has not answered for.

@@ -27,8 +27,9 @@ type transaction struct {
 	body mail.Body
 
 	errs     []error
-	answered []bool // by recipient: errs holds the store's answer
-	accepted []int  // indices into env.To, in order
+	answered []bool           // by recipient: errs holds the store's answer
+	accepted []int            // indices into env.To, in order
+	stored   []smtpwire.Reply // by recipient: the answer to the message, if it was a good one
 }
 
 // fillIn gives err to the recipients that have no answer.
@@ -174,12 +175,16 @@ func (t *transaction) data() error {
 	}
 	c.SetTimeouts(t.conn.final, t.conn.command)
 	defer c.SetTimeouts(t.conn.command, t.conn.command)
+	t.stored = make([]smtpwire.Reply, len(t.env.To))
 	for _, i := range t.accepted {
 		r, err := t.conn.reply("the message")
 		if err != nil {
 			return err
 		}
 		t.answer(i, r)
+		if r.OK() {
+			t.stored[i] = r
+		}
 	}
 	return nil
 }
