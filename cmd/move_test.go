@@ -33,13 +33,16 @@ type fleet struct {
 	log     map[string]*os.File
 	// imap, smtp are the doors of the MMP and of the MTA.
 	imap, smtp string
+	second     string // the IMAP door of another MMP, "second"
 	password   string // everybody's
 }
 
 // storeNames are the mail hosts, and the names of the processes.
 var storeNames = []string{"store1.example.test", "store2.example.test"}
 
-func newFleet(t *testing.T) *fleet {
+// newFleet writes the configurations; more are further stores of the MMP, in
+// YAML's flow style.
+func newFleet(t *testing.T, more ...string) *fleet {
 	t.Helper()
 	f := &fleet{install: newInstall(t), config: map[string]string{}, running: map[string]*process{}, log: map[string]*os.File{}, password: "secret-of-all"}
 	certs := filepath.Join(f.dir, "certs")
@@ -50,7 +53,7 @@ func newFleet(t *testing.T) *fleet {
 	if f.cert, f.key, err = listen.SelfSigned(certs, append([]string{"localhost", "127.0.0.1"}, storeNames...)...); err != nil {
 		t.Fatal(err)
 	}
-	p := ports(t, 9)
+	p := ports(t, 10)
 	at := func(n int) string { return fmt.Sprintf("127.0.0.1:%d", p[n]) }
 	f.imap, f.smtp = at(7), at(8)
 	service, proxy := f.file("service.secret", "service-password\n"), f.file("proxy.secret", "proxy-password\n")
@@ -63,12 +66,15 @@ func newFleet(t *testing.T) *fleet {
 		imapStores = append(imapStores, fmt.Sprintf("{host: %s, address: %q, pop3_address: %q, tls: starttls, ca: %s, proxy_name: mmp, secret_file: %s}", name, at(1+3*i), at(2+3*i), f.cert, proxy))
 		lmtpStores = append(lmtpStores, fmt.Sprintf("{host: %s, address: %q, tls: starttls, ca: %s}", name, at(3+3*i), f.cert))
 	}
-	mmp := fmt.Sprintf("mmp: {imap: {listen: [], listen_tls: [%q]}, pop3: {listen: [], listen_tls: []}, stores: [%s]}\n", f.imap, strings.Join(imapStores, ", "))
+	mmp := fmt.Sprintf("mmp: {imap: {listen: [], listen_tls: [%q]}, pop3: {listen: [], listen_tls: []}, stores: [%s]}\n", f.imap, strings.Join(append(imapStores, more...), ", "))
 	f.config["directory"] = f.file("directory.yaml", f.common("directory", "directory")+
 		fmt.Sprintf("directory: {default_domain: example.test, listen: {ldap: [%q]}, services: [{dn: \"cn=service,o=mail\", password_file: %s}]}\n", at(0), service)+mmp)
 	f.config["front"] = f.file("front.yaml", f.common("front", "mta, mmp")+directory+mmp+"limits: {smtp: {per_minute: 0}, mailbox: {per_minute: 0}}\n"+
 		fmt.Sprintf("mta: {smtp: {listen: [%q]}, submission: {listen: []}, submissions: {listen: []}, dns: \"127.0.0.1:1\", queue: {retry: [200ms]}, checks: {rate: {stranger_minute: 0}}, stores: [%s]}\n",
 			f.smtp, strings.Join(lmtpStores, ", ")))
+	f.second = strings.Replace(mmp, f.imap, "%s", 1)
+	f.config["second"] = f.file("second.yaml", f.common("second", "mmp")+directory+fmt.Sprintf(f.second, at(9))+"limits: {mailbox: {per_minute: 0}}\n")
+	f.second = at(9)
 	return f
 }
 
@@ -134,8 +140,11 @@ func (f *fleet) user(login string) {
 }
 
 // dial logs in through the MMP.
-func (f *fleet) dial(login string) (*imapclient.Client, error) {
-	c, err := imapclient.DialTLS(f.imap, &imapclient.Options{TLSConfig: &tls.Config{RootCAs: f.roots(), ServerName: "localhost"}})
+func (f *fleet) dial(login string) (*imapclient.Client, error) { return f.dialAt(f.imap, login) }
+
+// dialAt is dial through one of the MMPs.
+func (f *fleet) dialAt(address, login string) (*imapclient.Client, error) {
+	c, err := imapclient.DialTLS(address, &imapclient.Options{TLSConfig: &tls.Config{RootCAs: f.roots(), ServerName: "localhost"}})
 	if err != nil {
 		return nil, err
 	}
