@@ -185,7 +185,8 @@ same command goes on with the rest.`
 	}
 	o.flags(drain)
 	drain.Flags().StringSliceVar(&to, "to", nil, "mail hosts of the stores to move to")
-	c.AddCommand(drain)
+	c.AddCommand(drain, newStoresCommand(&a), newPauseCommand(&a, "pause", "Give a store no more sessions, and end those that stand, for its maintenance"),
+		newPauseCommand(&a, "resume", "Let a paused store have sessions again"))
 	return c
 }
 

@@ -59,6 +59,9 @@ func (d *daemon) mmp(ctx context.Context, tree directory.Tree, st *storeRole) er
 	commands := http.NewServeMux()
 	sessionCommands(commands, sessions)
 	banCommands(commands, logins)
+	if err := d.pauses(commands, sessions, imapStores, pop3Stores); err != nil {
+		return err
+	}
 	if err := d.control(ctx, &s, commands); err != nil {
 		return err
 	}

@@ -106,6 +106,19 @@ func (s *Sessions) Kick(who string) (n int) {
 	return n
 }
 
+// KickFrom is Kick of the sessions that a store, by that name, may serve.
+func (s *Sessions) KickFrom(store string) (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range s.open {
+		if slices.Contains(strings.Split(o.Store, ","), store) {
+			o.kick()
+			n++
+		}
+	}
+	return n
+}
+
 // entry describes the visitor's session.
 func (v *Visitor) entry(id auth.Identity, store string) SessionEntry {
 	return SessionEntry{

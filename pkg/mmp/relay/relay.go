@@ -80,6 +80,7 @@ type Relay struct {
 	dial  net.Dialer
 	guard *guard
 	caps  atomic.Pointer[[]string]
+	paused atomic.Bool
 	// buffers are lent to the sessions.
 	buffers buffers
 }
@@ -137,6 +138,9 @@ func (r *Relay) Attach(ctx context.Context, h *mmp.Handover) error {
 	if h.Hops+1 >= mmp.MaxHops {
 		return unavailable(fmt.Errorf("store %s: the session came through %d proxies: a loop", r.o.Address, h.Hops))
 	}
+	if r.paused.Load() {
+		return unavailable(fmt.Errorf("store %s is paused by its administrator", r.o.Address))
+	}
 	trial, ok := r.guard.enter()
 	if !ok {
 		return unavailable(fmt.Errorf("store %s is shut out after failures", r.o.Address))
@@ -162,6 +166,13 @@ func (r *Relay) Attach(ctx context.Context, h *mmp.Handover) error {
 	}
 	return nil
 }
+
+// Pause has the store get no more sessions, or again: for its maintenance. Those
+// that stand are not touched.
+func (r *Relay) Pause(on bool) { r.paused.Store(on) }
+
+// Up reports whether the store gets sessions: it is neither paused nor shut out.
+func (r *Relay) Up() bool { return !r.paused.Load() && r.guard.up() }
 
 func unavailable(err error) *mmp.RefusedError {
 	return &mmp.RefusedError{
