@@ -2,13 +2,21 @@ package cmd
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
 	"net"
 	"net/smtp"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -53,6 +61,7 @@ func newFleet(t *testing.T, more ...string) *fleet {
 	if f.cert, f.key, err = listen.SelfSigned(certs, append([]string{"localhost", "127.0.0.1"}, storeNames...)...); err != nil {
 		t.Fatal(err)
 	}
+	client, key := f.clientCertificate("mmp.example.test")
 	p := ports(t, 10)
 	at := func(n int) string { return fmt.Sprintf("127.0.0.1:%d", p[n]) }
 	f.imap, f.smtp = at(7), at(8)
@@ -61,9 +70,9 @@ func newFleet(t *testing.T, more ...string) *fleet {
 	var imapStores, lmtpStores []string
 	for i, name := range storeNames {
 		f.config[name] = f.file(name+".yaml", strings.Replace(f.common(name, "store"), "hostname: localhost", "hostname: "+name, 1)+directory+
-			fmt.Sprintf("store: {imap: {listen: [%q]}, pop3: {listen: [%q]}, lmtp: {listen: [%q]}, proxies: [{name: mmp, secret_file: %s, networks: [127.0.0.0/8]}]}\n",
-				at(1+3*i), at(2+3*i), at(3+3*i), proxy))
-		imapStores = append(imapStores, fmt.Sprintf("{host: %s, address: %q, pop3_address: %q, tls: starttls, ca: %s, proxy_name: mmp, secret_file: %s}", name, at(1+3*i), at(2+3*i), f.cert, proxy))
+			fmt.Sprintf("store: {imap: {listen: [%q]}, pop3: {listen: [%q]}, lmtp: {listen: [%q]}, proxies: [{name: mmp, secret_file: %s, networks: [127.0.0.0/8], certificate: mmp.example.test}], proxy_ca: %s}\n",
+				at(1+3*i), at(2+3*i), at(3+3*i), proxy, client))
+		imapStores = append(imapStores, fmt.Sprintf("{host: %s, address: %q, pop3_address: %q, tls: starttls, ca: %s, client_cert: %s, client_key: %s, proxy_name: mmp, secret_file: %s}", name, at(1+3*i), at(2+3*i), f.cert, client, key, proxy))
 		lmtpStores = append(lmtpStores, fmt.Sprintf("{host: %s, address: %q, tls: starttls, ca: %s}", name, at(3+3*i), f.cert))
 	}
 	mmp := fmt.Sprintf("mmp: {imap: {listen: [], listen_tls: [%q]}, pop3: {listen: [], listen_tls: []}, stores: [%s]}\n", f.imap, strings.Join(append(imapStores, more...), ", "))
@@ -76,6 +85,27 @@ func newFleet(t *testing.T, more ...string) *fleet {
 	f.config["second"] = f.file("second.yaml", f.common("second", "mmp")+directory+fmt.Sprintf(f.second, at(9))+"limits: {mailbox: {per_minute: 0}}\n")
 	f.second = at(9)
 	return f
+}
+
+// clientCertificate makes one, signed by itself, that a client shows.
+func (f *fleet) clientCertificate(name string) (cert, key string) {
+	f.t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return f.file("client.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))),
+		f.file("client.key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})))
 }
 
 // fleetOrder is an order to start them in.
@@ -242,6 +272,17 @@ func TestMove(t *testing.T) {
 		}
 		if host, status := f.mailHost(alice); host != one || status != "active" {
 			t.Errorf("the dry run did something: %s %s", host, status)
+		}
+	})
+	t.Run("without the proxy's certificate", func(t *testing.T) {
+		text, err := os.ReadFile(f.config["directory"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		bare := f.file("bare.yaml", regexp.MustCompile(` client_cert: [^ ]*, client_key: [^ ]*,`).ReplaceAllString(string(text), ""))
+		out, err := f.command("user", "move", alice, "--to", two, "--dry-run", "--config", bare).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "AUTHENTICATIONFAILED") {
+			t.Errorf("%v: %s", err, out)
 		}
 	})
 	t.Run("there", func(t *testing.T) {

@@ -29,14 +29,18 @@ type Proxy struct {
 	Name, Secret string
 	// Networks it may come from.
 	Networks []netip.Prefix
+	// Certificate is the common name or host name that its verified certificate
+	// must have beside; empty: it needs none.
+	Certificate string
 }
 
 // Options of New. Directory is required.
 type Options struct {
 	Directory directory.Directory
 	Proxies   []Proxy
-	// Carry lets Proxies move accounts (CarrierName): for stores alone.
-	Carry bool
+	// Store: logins are a store's, whose Proxies also move accounts
+	// (CarrierName), and at which certificates are those of proxies, not of people.
+	Store bool
 	// Separators are characters that stand for @ in a login without one.
 	Separators string
 	// NoSCRAM keeps SCRAM back, for a directory that has no secrets of it: a
@@ -90,7 +94,7 @@ func (l *Logins) Login(ctx context.Context, c Client, login, password string) (I
 
 // login verifies authcid and password, and lets a trusted proxy act for authzid.
 func (l *Logins) login(ctx context.Context, c Client, mechanism, authzid, authcid, password string) (Identity, error) {
-	carrier := l.o.Carry && authzid == CarrierName
+	carrier := l.o.Store && authzid == CarrierName
 	if !carrier {
 		authzid = l.qualified(c, authzid)
 	}
@@ -105,6 +109,8 @@ func (l *Logins) login(ctx context.Context, c Client, mechanism, authzid, authci
 			return l.password(ctx, id, c.Service, authcid, password)
 		case !trusted:
 			return fmt.Errorf("%w: %q may not act for %q", ErrBadCredentials, authcid, authzid)
+		case !p.certified(c):
+			return fmt.Errorf("%w: the proxy %q shows no certificate of %q", ErrBadCredentials, authcid, p.Certificate)
 		}
 		id.Login, id.Proxy = authzid, p.Name
 		// Digests first: the comparison tells not even the secret's length.
@@ -258,6 +264,18 @@ func (p Proxy) from(addr netip.Addr) bool {
 	return slices.ContainsFunc(p.Networks, func(n netip.Prefix) bool { return n.Contains(addr) })
 }
 
+// certified reports whether the connection has the certificate that the proxy needs.
+func (p Proxy) certified(c Client) bool {
+	if p.Certificate == "" {
+		return true
+	}
+	if c.Session == nil || len(c.Session.VerifiedChains) == 0 {
+		return false
+	}
+	leaf := c.Session.VerifiedChains[0][0]
+	return leaf.Subject.CommonName == p.Certificate || slices.ContainsFunc(leaf.DNSNames, func(n string) bool { return strings.EqualFold(n, p.Certificate) })
+}
+
 func (l *Logins) proxy(name string, addr netip.Addr) (Proxy, bool) {
 	for _, p := range l.o.Proxies {
 		if p.Name == name && p.from(addr) {
@@ -279,7 +297,7 @@ func (l *Logins) Mechanisms(c Client) []string {
 		}
 		list = append(list, scramName)
 	}
-	if len(c.certified()) > 0 {
+	if len(c.certified()) > 0 && !l.o.Store {
 		list = append(list, "EXTERNAL")
 	}
 	return append(list, "PLAIN", "LOGIN")

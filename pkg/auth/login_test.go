@@ -2,8 +2,12 @@ package auth
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -295,5 +299,56 @@ func testReplay(t *testing.T) {
 	p.status, p.replay = directory.Disabled, true
 	if _, err := New(Options{Directory: p, Replay: true}).Login(t.Context(), from, "alice", "theirs"); !errors.Is(err, ErrRefused) {
 		t.Errorf("disabled account: %v", err)
+	}
+}
+
+// TestProxyShowsItsCertificate: a proxy that needs a certificate is nobody
+// without it, and moves accounts at stores alone.
+func TestProxyShowsItsCertificate(t *testing.T) {
+	mmp := Proxy{Name: "mmp", Secret: "s3cret", Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, Certificate: "mmp.example.test"}
+	shows := func(verified bool, names ...string) *tls.ConnectionState {
+		leaf := &x509.Certificate{DNSNames: names}
+		s := &tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}}
+		if verified {
+			s.VerifiedChains = [][]*x509.Certificate{{leaf}}
+		}
+		return s
+	}
+	for name, c := range map[string]struct {
+		session  *tls.ConnectionState
+		response string
+		store    bool
+		want     error
+	}{
+		"none":                   {nil, "alice\x00mmp\x00s3cret", true, ErrBadCredentials},
+		"another's":              {shows(true, "evil.example.test"), "alice\x00mmp\x00s3cret", true, ErrBadCredentials},
+		"not verified":           {shows(false, "mmp.example.test"), "alice\x00mmp\x00s3cret", true, ErrBadCredentials},
+		"its own":                {shows(true, "MMP.example.test"), "alice\x00mmp\x00s3cret", true, nil},
+		"a wrong secret with it": {shows(true, "mmp.example.test"), "alice\x00mmp\x00x", true, ErrBadCredentials},
+		"moves accounts":         {shows(true, "mmp.example.test"), CarrierName + "\x00mmp\x00s3cret", true, nil},
+		"moves without":          {nil, CarrierName + "\x00mmp\x00s3cret", true, ErrBadCredentials},
+		"moves by a wrong word":  {shows(true, "mmp.example.test"), CarrierName + "\x00mmp\x00x", true, ErrBadCredentials},
+		"a user moves":           {shows(true, "mmp.example.test"), CarrierName + "\x00alice\x00secret", true, ErrBadCredentials},
+		"moves at no store":      {shows(true, "mmp.example.test"), CarrierName + "\x00mmp\x00s3cret", false, ErrBadCredentials},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := New(Options{Directory: &people{status: directory.Active}, Proxies: []Proxy{mmp}, Store: c.store})
+			from := client("192.0.2.1", true)
+			from.Session = c.session
+			x, err := l.Start("PLAIN", from)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, done, err := x.Next(t.Context(), []byte(c.response))
+			if !errors.Is(err, c.want) || done != (c.want == nil) {
+				t.Errorf("done %v, %v", done, err)
+			}
+			if id := x.Identity(); done && id.Carrier != strings.HasPrefix(c.response, CarrierName) {
+				t.Errorf("%+v", id)
+			}
+			if list := l.Mechanisms(from); c.store && slices.Contains(list, "EXTERNAL") {
+				t.Errorf("a store offers %q", list)
+			}
+		})
 	}
 }

@@ -25,6 +25,8 @@ type MMPStore struct {
 	POP3Address   string `yaml:"pop3_address"`
 	TLS           string `yaml:"tls"`
 	CA            string `yaml:"ca"`
+	Cert          string `yaml:"client_cert"`
+	Key           string `yaml:"client_key"`
 	Kind          string `yaml:"kind"`
 	ProxyName     string `yaml:"proxy_name"`
 	SecretFile    string `yaml:"secret_file"`
@@ -44,6 +46,8 @@ type MTAAt struct {
 	Address       string `yaml:"address"`
 	TLS           string `yaml:"tls"`
 	CA            string `yaml:"ca"`
+	Cert          string `yaml:"client_cert"`
+	Key           string `yaml:"client_key"`
 	ProxyName     string `yaml:"proxy_name"`
 	SecretFile    string `yaml:"secret_file"`
 	ProxyProtocol bool   `yaml:"proxy_protocol"`

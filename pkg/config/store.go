@@ -7,12 +7,14 @@ import (
 
 // Store is the store role.
 type Store struct {
-	Hosts             []string       `yaml:"hosts"`
-	IMAP              Door           `yaml:"imap"`
-	POP3              Door           `yaml:"pop3"`
-	POP3LoginDelay    Duration       `yaml:"pop3_login_delay"`
-	LMTP              LMTP           `yaml:"lmtp"`
-	Proxies           []Proxy        `yaml:"proxies"`
+	Hosts          []string `yaml:"hosts"`
+	IMAP           Door     `yaml:"imap"`
+	POP3           Door     `yaml:"pop3"`
+	POP3LoginDelay Duration `yaml:"pop3_login_delay"`
+	LMTP           LMTP     `yaml:"lmtp"`
+	Proxies        []Proxy  `yaml:"proxies"`
+	// ProxyCA signs the certificates of proxies that need one.
+	ProxyCA           string         `yaml:"proxy_ca"`
 	ProxyProtocolFrom []netip.Prefix `yaml:"proxy_protocol_from"`
 	Quota             Quota          `yaml:"quota"`
 	MaxMessage        Size           `yaml:"max_message"`
@@ -33,6 +35,8 @@ type Proxy struct {
 	Name       string         `yaml:"name"`
 	SecretFile string         `yaml:"secret_file"`
 	Networks   []netip.Prefix `yaml:"networks"`
+	// Certificate is the name in the certificate that it must show.
+	Certificate string `yaml:"certificate"`
 }
 
 // Quota is the default of users without one: -1 is no limit.

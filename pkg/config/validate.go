@@ -91,6 +91,16 @@ func (c Config) validateSecrets(bad report) {
 			bad(fmt.Sprintf("store.proxies[%d]", i), "a proxy needs a name, a secret_file and the networks it comes from")
 		}
 	}
+	for i, p := range c.Store.Proxies {
+		if p.Certificate != "" && c.Store.ProxyCA == "" {
+			bad(fmt.Sprintf("store.proxies[%d].certificate", i), "needs store.proxy_ca")
+		}
+	}
+	for i, s := range c.MMP.Stores {
+		if (s.Cert == "") != (s.Key == "") {
+			bad(fmt.Sprintf("mmp.stores[%d]", i), "client_cert and client_key go together")
+		}
+	}
 	for i, p := range c.MTA.Proxies {
 		if p.Name == "" || p.SecretFile == "" || len(p.Networks) == 0 {
 			bad(fmt.Sprintf("mta.proxies[%d]", i), "a proxy needs a name, a secret_file and the networks it comes from")

@@ -125,6 +125,9 @@ func Carrier(c config.Config, host string) (store.Carrier, error) {
 			if door.TLS, err = clientTLS(s.CA, s.Host); err != nil {
 				return nil, err
 			}
+			if err := shown(door.TLS, s.Cert, s.Key); err != nil {
+				return nil, err
+			}
 		}
 		if door.Secret, err = secret(s.SecretFile); err != nil {
 			return nil, err

@@ -105,6 +105,9 @@ func (d *daemon) relays(protocol directory.Service) (map[string]*relay.Relay, er
 		if o.TLS, err = clientTLS(s.CA, s.Host); err != nil {
 			return nil, err
 		}
+		if err := shown(o.TLS, s.Cert, s.Key); err != nil {
+			return nil, err
+		}
 		if o.Secret, err = secret(s.SecretFile); err != nil {
 			return nil, err
 		}
@@ -122,6 +125,9 @@ func (d *daemon) mtas(o *submitfront.Options) (relays []*relay.Relay, err error)
 		r := relay.Options{Protocol: directory.ServiceSMTP, Address: m.Address, Hostname: d.cfg.Hostname, Authcid: m.ProxyName, ProxyV2: m.ProxyProtocol,
 			TLSMode: tlsMode(m.TLS), Health: d.metrics.health(host, directory.ServiceSMTP), Log: d.log.With("role", "mmp")}
 		if r.TLS, err = clientTLS(m.CA, host); err != nil {
+			return nil, err
+		}
+		if err := shown(r.TLS, m.Cert, m.Key); err != nil {
 			return nil, err
 		}
 		if r.Secret, err = secret(m.SecretFile); err != nil {

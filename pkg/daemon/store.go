@@ -108,9 +108,13 @@ func (d *daemon) storeFronts(dir directory.Directory, r *storeRole) ([]door, err
 	if err != nil {
 		return nil, err
 	}
+	starttls, imaps, pop3s, err := d.proxyTLS()
+	if err != nil {
+		return nil, err
+	}
 	o := mmp.FrontOptions{
-		Authenticator: auth.New(auth.Options{Directory: dir, NoSCRAM: !scram(d.cfg), Proxies: proxies, Carry: true, Log: log, Observe: d.metrics.login("store")}),
-		TLS:           d.tls(), Hostname: d.cfg.Hostname, Trusted: trusted, Sessions: d.watchSessions(&mmp.Sessions{}), Log: log,
+		Authenticator: auth.New(auth.Options{Directory: dir, NoSCRAM: !scram(d.cfg), Proxies: proxies, Store: true, Log: log, Observe: d.metrics.login("store")}),
+		TLS:           starttls, Hostname: d.cfg.Hostname, Trusted: trusted, Sessions: d.watchSessions(&mmp.Sessions{}), Log: log,
 	}
 	local := func(b mmp.Backend) mmp.FrontOptions {
 		o.Router = mmp.NewRouter(mmp.RouterOptions{Local: b, LocalHosts: d.hosts()})
@@ -125,9 +129,9 @@ func (d *daemon) storeFronts(dir directory.Directory, r *storeRole) ([]door, err
 	}
 	return []door{
 		{name: "store-imap", listen: c.IMAP.Listen, options: options(nil, imapfront.Busy), serve: imap.ServeConn},
-		{name: "store-imaps", listen: c.IMAP.ListenTLS, options: options(d.tls("imap"), ""), serve: imap.ServeConn},
+		{name: "store-imaps", listen: c.IMAP.ListenTLS, options: options(imaps, ""), serve: imap.ServeConn},
 		{name: "store-pop3", listen: c.POP3.Listen, options: options(nil, pop3front.Busy), serve: pop3.ServeConn},
-		{name: "store-pop3s", listen: c.POP3.ListenTLS, options: options(d.tls("pop3"), ""), serve: pop3.ServeConn},
+		{name: "store-pop3s", listen: c.POP3.ListenTLS, options: options(pop3s, ""), serve: pop3.ServeConn},
 	}, nil
 }
 
@@ -139,7 +143,7 @@ func proxiesOf(list []config.Proxy) (proxies []auth.Proxy, trusted []netip.Prefi
 		if err != nil {
 			return nil, nil, err
 		}
-		proxies = append(proxies, auth.Proxy{Name: p.Name, Secret: s, Networks: p.Networks})
+		proxies = append(proxies, auth.Proxy{Name: p.Name, Secret: s, Networks: p.Networks, Certificate: p.Certificate})
 	}
 	return proxies, trusted, nil
 }

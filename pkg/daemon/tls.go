@@ -26,6 +26,35 @@ func (d *daemon) userTLS(protocols ...string) *tls.Config {
 	return c
 }
 
+// proxyTLS is tls for the store's doors, where MMPs may show a certificate: for
+// STARTTLS, and from the first byte for IMAP and POP3.
+func (d *daemon) proxyTLS() (starttls, imap, pop3 *tls.Config, err error) {
+	list := []*tls.Config{d.tls(), d.tls("imap"), d.tls("pop3")}
+	if path := d.cfg.Store.ProxyCA; path != "" && list[0] != nil {
+		pool, err := certificates(path)
+		if err != nil {
+			return nil, nil, nil, fmt.Errorf("reading store.proxy_ca: %w", err)
+		}
+		for _, c := range list {
+			c.ClientAuth, c.ClientCAs = tls.VerifyClientCertIfGiven, pool
+		}
+	}
+	return list[0], list[1], list[2], nil
+}
+
+// shown adds the certificate that a client shows; no files: none.
+func shown(c *tls.Config, cert, key string) error {
+	if cert == "" {
+		return nil
+	}
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	if err != nil {
+		return fmt.Errorf("reading client_cert: %w", err)
+	}
+	c.Certificates = []tls.Certificate{pair}
+	return nil
+}
+
 // certificates reads the certificates of a PEM file.
 func certificates(path string) (*x509.CertPool, error) {
 	pem, err := os.ReadFile(path)

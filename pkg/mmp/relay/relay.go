@@ -76,10 +76,10 @@ type Options struct {
 // goroutines, and holds no connection between sessions. A store that does not
 // answer costs its own users a fast refusal, and nobody else anything.
 type Relay struct {
-	o     Options
-	dial  net.Dialer
-	guard *guard
-	caps  atomic.Pointer[[]string]
+	o      Options
+	dial   net.Dialer
+	guard  *guard
+	caps   atomic.Pointer[[]string]
 	paused atomic.Bool
 	// buffers are lent to the sessions.
 	buffers buffers
