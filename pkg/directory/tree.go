@@ -264,7 +264,9 @@ const (
 	AttributeOrValueExists    ResultCode = 20
 	InvalidAttributeSyntax    ResultCode = 21
 	NoSuchObject              ResultCode = 32
+	AliasProblem              ResultCode = 33
 	InvalidDNSyntax           ResultCode = 34
+	AliasDereferencingProblem ResultCode = 36
 	InappropriateAuth         ResultCode = 48
 	InvalidCredentials        ResultCode = 49
 	InsufficientAccessRights  ResultCode = 50

@@ -17,6 +17,7 @@ type Engine interface {
 	Operator
 	PasswordChanger
 	PasswordAger
+	Versioned
 }
 
 // ViewsOptions are what posix accounts have that entries do not say.

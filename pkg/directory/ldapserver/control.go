@@ -18,6 +18,7 @@ type controls struct {
 	assert      *directory.Filter
 	pre, post   []string // nil: not asked for
 	subtree     bool
+	deref       int // of a search: derefAliases
 	wantsPolicy bool
 }
 

@@ -102,7 +102,9 @@ type Server struct {
 	// and much memory.
 	hashes chan struct{}
 	hosts  hosts
-	conns  atomic.Uint64 // served so far: the number of the last
+	// aliases says whether searches have any to follow.
+	aliases aliases
+	conns   atomic.Uint64 // served so far: the number of the last
 }
 
 // New returns a server with the defaults of o filled in.

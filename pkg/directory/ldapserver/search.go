@@ -16,6 +16,7 @@ import (
 func (c *session) search(ctx context.Context, op *operation, request ldapwire.Op, with controls) (res ldapwire.Result, answers []ldapwire.Control) {
 	req := request.(*ldapwire.SearchRequest)
 	start, sent := time.Now(), 0
+	with.deref = req.DerefAliases
 	base, err := parseDN(req.Base)
 	switch {
 	case err != nil:

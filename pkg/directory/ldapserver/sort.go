@@ -64,10 +64,10 @@ func withKeys(q directory.Query, keys []ldapwire.SortKey) (directory.Query, func
 // results are the visible entries of a search, in the order that was asked for.
 func (c *session) results(ctx context.Context, q directory.Query, with controls, size int) iter.Seq2[directory.Entry, error] {
 	if with.sort == nil {
-		return c.visible(ctx, c.srv.o.Tree.Search(ctx, q), q, with.as)
+		return c.visible(ctx, c.found(ctx, q, with), q, with.as)
 	}
 	q, without := withKeys(q, with.sort)
-	return c.sorted(c.visible(ctx, c.srv.o.Tree.Search(ctx, q), q, with.as), with, size, without)
+	return c.sorted(c.visible(ctx, c.found(ctx, q, with), q, with.as), with, size, without)
 }
 
 // sorted collects up to size entries and yields them in order. Those without
