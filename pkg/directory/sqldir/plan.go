@@ -1,6 +1,7 @@
 package sqldir
 
 import (
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -12,7 +13,8 @@ import (
 type source struct {
 	query string
 	args  []any
-	pair  *pair // what is asked for, if it is who holds one value
+	pair  *pair    // what is asked for, if it is who holds one value
+	grams []string // of partQuery: the groups of letters that it asks for
 }
 
 // plan says where all matches of a test are, and more that must be tested. The
@@ -38,6 +40,7 @@ const (
 	attrQuery  = "SELECT id, path, content FROM (SELECT DISTINCT entry FROM value WHERE attr=?) JOIN entry ON id=entry"
 	rangeQuery = "SELECT id, path, content FROM (SELECT DISTINCT entry FROM value WHERE attr=? AND value>=? AND value<?) JOIN entry ON id=entry"
 	partQuery  = "SELECT id, path, content FROM part JOIN entry ON id=part.rowid WHERE part MATCH ?"
+	idQuery    = "SELECT id, path, content FROM entry WHERE id=?"
 	pathQuery  = "SELECT id, path, content FROM entry WHERE path=?"
 	childQuery = "SELECT id, path, content FROM entry WHERE parent=?"
 	scanQuery  = "SELECT id, path, content FROM entry WHERE path>=? AND path<?"
@@ -121,8 +124,8 @@ func (d *Dir) planType(t *test, i int, a *schema.AttributeType) (plan, bool) {
 	case directory.LessOrEqual:
 		return between("", clipped(t.normal[i])+beyond), true
 	case directory.Substrings:
-		if grams := t.grams(i, a); grams != "" {
-			return plan{byParts, []source{{query: partQuery, args: []any{grams}}}}, true
+		if grams := t.grams(i, a); grams != nil {
+			return plan{byParts, []source{{query: partQuery, grams: grams}}}, true
 		}
 		if t.initial[i] != "" {
 			return between(clipped(t.initial[i]), clipped(t.initial[i])+beyond), true
@@ -131,24 +134,24 @@ func (d *Dir) planType(t *test, i int, a *schema.AttributeType) (plan, bool) {
 	return attribute, true
 }
 
-// maxGrams bounds how many groups of three letters one search looks for.
+// maxGrams bounds how many groups of three letters of one search are looked at.
 const maxGrams = 32
 
-// grams is the question for the index of parts: all groups of three letters in
-// the parts of the filter. Empty: no part is that long, or there is no such index.
-func (t *test) grams(i int, a *schema.AttributeType) string {
+// grams are the groups of three letters in the parts of the filter. None: no part
+// is that long, or there is no such index.
+func (t *test) grams(i int, a *schema.AttributeType) []string {
 	if !a.Searchable() || a.Operational() {
-		return ""
+		return nil
 	}
 	var found []string
 	for _, part := range append([]string{t.initial[i], t.final[i]}, t.any[i]...) {
 		letters := []rune(strings.ToLower(part))
 		for n := 0; n+3 <= len(letters) && len(found) < maxGrams; n++ {
 			gram := string(letters[n : n+3])
-			if utf8.ValidString(gram) && !strings.ContainsAny(gram, "\x00\n") {
-				found = append(found, `"`+strings.ReplaceAll(gram, `"`, `""`)+`"`)
+			if utf8.ValidString(gram) && !strings.ContainsAny(gram, "\x00\n") && !slices.Contains(found, gram) {
+				found = append(found, gram)
 			}
 		}
 	}
-	return strings.Join(found, " AND ")
+	return found
 }

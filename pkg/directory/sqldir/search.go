@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"slices"
 	"strings"
 
 	"mailsrv/pkg/directory"
@@ -137,7 +138,11 @@ func (s *search) first(ctx context.Context) error {
 	s.seen = map[int64]bool{}
 	version := d.cache.version()
 	err := d.db.Read(ctx, func(tx *sqlite.Tx) error {
-		for _, src := range p.sources {
+		sources, err := d.resolved(tx, p.sources, version)
+		if err != nil {
+			return err
+		}
+		for _, src := range sources {
 			var holders []*stored
 			err := tx.Query(src.query, src.args, func(scan func(...any) error) error {
 				if len(s.found) >= maxBatch {
@@ -166,6 +171,26 @@ func (s *search) first(ctx context.Context) error {
 			"hint", "a part with = , or with three letters beside a *, joined by &, is looked up")
 	}
 	return unavailable(err)
+}
+
+// resolved are the sources with those of groups of letters looked up.
+func (d *Dir) resolved(tx *sqlite.Tx, planned []source, version uint64) ([]source, error) {
+	if !slices.ContainsFunc(planned, func(s source) bool { return s.grams != nil }) {
+		return planned, nil
+	}
+	var out []source
+	for _, s := range planned {
+		if s.grams == nil {
+			out = append(out, s)
+			continue
+		}
+		narrowed, err := d.narrowed(tx, s.grams, version)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, narrowed...)
+	}
+	return out, nil
 }
 
 // recall serves the candidates from memory, if they are there.

@@ -64,7 +64,9 @@ type Dir struct {
 	key    [32]byte      // of the bind cache; new at every start
 	hashes chan struct{} // bounds password hashes at work: each takes a core and 19 MiB
 	cache  cache
-	now    func() time.Time
+	// postings are who has rare groups of letters.
+	postings postings
+	now      func() time.Time
 
 	policy     Policy
 	keepHashes bool

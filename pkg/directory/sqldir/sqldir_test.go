@@ -115,6 +115,23 @@ func BenchmarkRecipient(b *testing.B) {
 			}
 		}
 	})
+	b.Run("substring", func(b *testing.B) {
+		defer cpu(b)()
+		i := 0
+		for b.Loop() {
+			i++
+			q := directory.Query{Base: directorytest.Base(), Scope: directory.ScopeSubtree, Filter: directory.Filter{Kind: directory.Substrings, Attribute: "mail", Any: []string{fmt.Sprintf("u%04d@ex", i%n)}}}
+			found := 0
+			for _, err := range d.Search(b.Context(), q) {
+				if found++; err != nil {
+					b.Fatal(err)
+				}
+			}
+			if found != 1 {
+				b.Fatal(found)
+			}
+		}
+	})
 	b.Run("bind", func(b *testing.B) {
 		defer cpu(b)()
 		dn := directory.MustParseDN("uid=u0001,ou=People,o=example.com,o=mail")
