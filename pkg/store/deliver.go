@@ -56,7 +56,7 @@ func (d *Deliverer) Target(ctx context.Context, sender mail.Address, r mail.Reci
 	if err != nil {
 		return Target{}, directoryStatus(err)
 	}
-	if who.User == nil {
+	if who.User == nil || IsSharedAccount(who.User.Account()) {
 		return Target{}, mail.Refuse(1, 1, "no mailbox here by that name")
 	}
 	if err := admits(who.User.Status); err != nil {
@@ -65,6 +65,9 @@ func (d *Deliverer) Target(ctx context.Context, sender mail.Address, r mail.Reci
 	flags, err := ParseFlags(r.Flags)
 	if err != nil {
 		return Target{}, &mail.Status{Code: 501, Enhanced: [3]int{5, 5, 4}, Text: "bad flags", Err: err}
+	}
+	if reserved(r.Mailbox) {
+		r.Mailbox = "" // it would lie where the user has no name for it
 	}
 	if detail != "" && r.Mailbox == "" && !r.SentCopy {
 		if r.Mailbox, err = d.posted(ctx, who.User.Account(), detail); err != nil {

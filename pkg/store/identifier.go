@@ -129,7 +129,9 @@ func (n *Namespaces) Identifier(ctx context.Context, text string) (string, error
 	default:
 		var u directory.User
 		if u, err = n.dir.User(ctx, id); err == nil {
-			id = u.Account()
+			if id = u.Account(); strings.HasPrefix(id, negative) || strings.HasPrefix(id, GroupPrefix) {
+				err = directory.ErrNotFound // in a list it would be another
+			}
 		} else if errors.Is(err, directory.ErrNotFound) {
 			id, err = n.groupIdentifier(ctx, id)
 		}

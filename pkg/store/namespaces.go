@@ -91,6 +91,12 @@ func (n *Namespaces) route(name string) place {
 	return place{name: name}
 }
 
+// reserved reports whether a name belongs to a namespace that is not the user's own.
+func reserved(name string) bool {
+	first, _, _ := strings.Cut(name, "/")
+	return first+"/" == OtherUsers || first+"/" == SharedTree
+}
+
 // rights are the user's on a mailbox of an account with that list.
 func (n *Namespaces) rights(ctx context.Context, account string, l ACL) (Rights, error) {
 	if account == "" || account == n.user.Account() || n.Admin && account == sharedAccount+n.user.Domain {
@@ -290,12 +296,15 @@ func (n *Namespaces) Mailboxes(ctx context.Context) ([]MailboxEntry, error) {
 		return nil, err
 	}
 	others, err := n.visible(ctx)
-	if err != nil || len(others) == 0 {
-		return own, err
+	if err != nil {
+		return nil, err
 	}
 	subscribed := map[string]bool{}
 	list := make([]MailboxEntry, 0, len(own)+len(others))
 	for _, e := range own {
+		if !e.NonExistent && reserved(e.Name) {
+			continue // nothing of the user's can be named so
+		}
 		if e.NonExistent && n.route(e.Name).account != "" && slices.ContainsFunc(others, func(o MailboxEntry) bool { return o.Name == e.Name }) {
 			subscribed[e.Name] = true
 			continue

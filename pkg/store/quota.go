@@ -45,6 +45,9 @@ func (q Quota) Crossed(from, to Usage, thresholds []int) (percent int) {
 // up; that one message does not count against it. hostname is whose postmaster
 // it comes from.
 func (d *Deliverer) Warn(ctx context.Context, w QuotaWarning, hostname string, now time.Time) error {
+	if IsSharedAccount(w.Account) {
+		return fmt.Errorf("mailboxes in %s of %s are %d%% full, and nobody is their owner", SharedTree, w.Account[len(sharedAccount):], w.Percent)
+	}
 	trace := mail.NewTraceID()
 	use := fmt.Sprintf("%d messages", w.Usage.Messages)
 	if w.Quota.Messages > 0 {

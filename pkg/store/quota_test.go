@@ -71,3 +71,12 @@ func TestQuotaOf(t *testing.T) {
 		}
 	}
 }
+
+// TestWarnOfNobody: a domain's shared mailboxes have no INBOX to write to.
+func TestWarnOfNobody(t *testing.T) {
+	e := &engine{}
+	err := store.NewDeliverer(e, users{}, store.NoQuota()).Warn(t.Context(), store.QuotaWarning{Account: "+shared@example.test", Percent: 80}, "h", time.Now())
+	if err == nil || e.calls != 0 {
+		t.Errorf("%v, %d deliveries", err, e.calls)
+	}
+}

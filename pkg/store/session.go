@@ -34,6 +34,9 @@ func Begin(ctx context.Context, s Store, d directory.Directory, login string, cl
 	if !u.Allows(client.Service, client.Addr.Addr()) {
 		return Session{}, fmt.Errorf("%w: %s has no access to %s from %s", auth.ErrRefused, u.DN, client.Service, client.Addr.Addr())
 	}
+	if IsSharedAccount(u.Account()) {
+		return Session{}, fmt.Errorf("%w: %s would own what is the domain's", auth.ErrRefused, u.DN)
+	}
 	a, err := s.Account(ctx, u.Account())
 	if err != nil {
 		return Session{}, fmt.Errorf("opening account %s: %w", u.Account(), err)

@@ -24,7 +24,9 @@ type people struct {
 	quota   int64 // of all, in messages
 }
 
-func dnOf(uid string) directory.DN { return directory.MustParseDN("uid=" + uid + ",o=x") }
+func dnOf(uid string) directory.DN {
+	return directory.MustParseDN("uid=" + strings.ReplaceAll(uid, "+", `\+`) + ",o=x")
+}
 
 func (p *people) User(_ context.Context, login string) (directory.User, error) {
 	uid, domain, _ := strings.Cut(login, "@")
@@ -309,6 +311,25 @@ func testNamespaces(t *testing.T, s store.Store) {
 		if got != want || (want == "") != errors.Is(err, store.ErrNoIdentifier) {
 			t.Errorf("%q is %q %v, want %q", text, got, err, want)
 		}
+	}
+	if _, err := admin.Identifier(ctx, "--a"); !errors.Is(err, store.ErrNoIdentifier) {
+		t.Errorf("a user whose name begins with a dash: %v", err)
+	}
+	// Nobody is who owns the domain's tree, and what lies under a namespace's name is nobody's own.
+	client := auth.Client{Addr: netip.MustParseAddrPort("192.0.2.1:4000"), Service: directory.ServiceIMAP}
+	if _, err := store.Begin(ctx, s, p, "+shared@x", client, store.NoQuota()); !errors.Is(err, auth.ErrRefused) {
+		t.Errorf("+shared logged in: %v", err)
+	}
+	raw, err := s.Account(ctx, "c@x")
+	must(t, err)
+	must(t, raw.Create(ctx, "Shared/Old", ""))
+	if got := names(t, begin(t, s, p, "c").Account); slices.Contains(got, "Shared/Old") {
+		t.Errorf("%q", got)
+	}
+	d := store.NewDeliverer(s, p, store.NoQuota())
+	to := mail.Recipient{Address: mail.Address{Local: "a", Domain: "x"}, Mailbox: "Shared/News"}
+	if got, err := d.Target(ctx, mail.Address{}, to); err != nil || got.Mailbox != "" {
+		t.Errorf("delivered to %q of one's own: %v", got.Mailbox, err)
 	}
 	own := begin(t, s, p, "a").Sharing
 	if err := own.SetACL(ctx, "Work", "a", store.RightsRemove, store.RightRead); !errors.Is(err, store.ErrOwner) {
