@@ -16,7 +16,7 @@ func limited(o listen.Options, l config.Limit, busy string) listen.Options {
 
 // build makes every role and opens every listener, in the order in which they start.
 func (d *daemon) build(ctx context.Context) error {
-	admin := stage{role: "admin", tasks: []func(context.Context) error{d.watchdog}}
+	admin := stage{role: "admin", tasks: []func(context.Context) error{d.watchdog, returnMemory}}
 	if err := d.open(ctx, &admin, d.adminDoor()); err != nil {
 		return err
 	}

@@ -120,7 +120,7 @@ func (s *Sessions) KickFrom(store string) (n int) {
 }
 
 // entry describes the visitor's session.
-func (v *Visitor) entry(id auth.Identity, store string) SessionEntry {
+func (v *Visitor) entry(id *auth.Identity, store string) SessionEntry {
 	return SessionEntry{
 		Trace: v.Trace, Account: id.User.Account(), Service: v.Client.Service, Client: v.Client.Addr, TLS: v.Client.TLS,
 		Mechanism: id.Mechanism, Store: store, Since: time.Now(),

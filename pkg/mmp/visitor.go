@@ -220,8 +220,9 @@ func (v *Visitor) Failed() bool {
 // HandOver finds the user's store and gives it the connection, the login
 // command still unanswered. A *RefusedError: the store did not take it; the
 // front answers and may go on, with a Conn that is new. Else the connection is
-// over. h needs what the protocol adds to the visitor.
-func (v *Visitor) HandOver(ctx context.Context, id auth.Identity, h Handover) error {
+// over. h needs what the protocol adds to the visitor. Both are large: by value
+// they would lie on the stack, several times, for as long as the session lasts.
+func (v *Visitor) HandOver(ctx context.Context, id *auth.Identity, h *Handover) error {
 	if id.Proxy != "" && v.said.Trace != "" {
 		v.rename(v.said.Trace) // the proxy's session goes on under its own name
 	}
@@ -233,7 +234,7 @@ func (v *Visitor) HandOver(ctx context.Context, id auth.Identity, h Handover) er
 	if !id.Carrier {
 		var done func()
 		var ok bool
-		if during, done, ok = v.o.Sessions.begin(ctx, v.entry(id, store)); !ok {
+		if during, done, ok = v.admit(ctx, id, store); !ok {
 			return v.refused(id, &RefusedError{Unavailable: true, Text: "Too many sessions of this account", Err: errors.New("limit of sessions")})
 		}
 		defer done()
@@ -242,18 +243,10 @@ func (v *Visitor) HandOver(ctx context.Context, id auth.Identity, h Handover) er
 		return err
 	}
 	listen.Keep(ctx)
-	log := v.Log.With("account", id.User.Account())
-	if id.Proxy != "" {
-		log = log.With("proxy", id.Proxy)
-	}
+	v.detach(id, h)
+	log := h.Log
 	log.Info("session begun", "mech", id.Mechanism, "tls", v.Client.TLS, "store", store)
-	v.unhook()
-	v.handedOver = true
-	h.Conn, h.ReadAhead = v.Conn.Detach()
-	v.Conn = nil // its buffers go while the session lasts
-	h.Protocol, h.Identity, h.Client, h.Hops, h.Trace, h.Log = v.protocol, id, v.Client, v.Hops, v.Trace, log
-	h.Client.Session = nil // served its purpose
-	err = backend.Attach(during, &h)
+	err = backend.Attach(during, h)
 	if refused := (*RefusedError)(nil); errors.As(err, &refused) {
 		v.handedOver = false
 		v.listen(ctx, h.ReadAhead)
@@ -268,8 +261,34 @@ func (v *Visitor) HandOver(ctx context.Context, id auth.Identity, h Handover) er
 	return nil
 }
 
+// admit counts the session among those of its account; false: that is one too many.
+//
+//go:noinline
+func (v *Visitor) admit(ctx context.Context, id *auth.Identity, store string) (during context.Context, done func(), ok bool) {
+	return v.o.Sessions.begin(ctx, v.entry(id, store))
+}
+
+// detach takes the connection out of the front's hands, and says in h what a
+// Backend has to know of it. As all that moves large values it keeps them off
+// HandOver's stack.
+//
+//go:noinline
+func (v *Visitor) detach(id *auth.Identity, h *Handover) {
+	v.unhook()
+	v.unhook = nil // it holds the Conn
+	v.handedOver = true
+	h.Conn, h.ReadAhead = v.Conn.Detach()
+	v.Conn = nil // its buffers go while the session lasts
+	log := v.Log.With("account", id.User.Account())
+	if id.Proxy != "" {
+		log = log.With("proxy", id.Proxy)
+	}
+	h.Protocol, h.Identity, h.Client, h.Hops, h.Trace, h.Log = v.protocol, *id, v.Client, v.Hops, v.Trace, log
+	h.Client.Session = nil // served its purpose
+}
+
 // route finds who serves an identity.
-func (v *Visitor) route(ctx context.Context, id auth.Identity) (Backend, string, error) {
+func (v *Visitor) route(ctx context.Context, id *auth.Identity) (Backend, string, error) {
 	if !id.Carrier {
 		return v.o.Router.Route(ctx, id.User)
 	}
@@ -280,7 +299,7 @@ func (v *Visitor) route(ctx context.Context, id auth.Identity) (Backend, string,
 }
 
 // refused makes every error a *RefusedError, and logs it.
-func (v *Visitor) refused(id auth.Identity, err error) error {
+func (v *Visitor) refused(id *auth.Identity, err error) error {
 	v.Log.Warn("store refused the client", "account", id.User.Account(), "err", err)
 	refused := (*RefusedError)(nil)
 	if !errors.As(err, &refused) {

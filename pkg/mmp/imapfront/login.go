@@ -26,11 +26,20 @@ func (s *session) login(ctx context.Context, cmd *imapwire.Command) error {
 		s.reply(tag, "NO [PRIVACYREQUIRED] Use STARTTLS first")
 		return nil
 	}
-	id, err := s.f.o.Authenticator.Login(ctx, s.Client, user, password)
+	id, err := s.verify(ctx, user, password)
 	if err != nil {
 		return s.refuse(tag, "LOGIN", err)
 	}
 	return s.handOver(ctx, tag, id)
+}
+
+// verify returns the identity by its address: it is large, and would else stay
+// on the stack of the session that follows.
+//
+//go:noinline
+func (s *session) verify(ctx context.Context, user, password string) (*auth.Identity, error) {
+	id, err := s.f.o.Authenticator.Login(ctx, s.Client, user, password)
+	return &id, err
 }
 
 // authenticate serves AUTHENTICATE, with or without an initial response
@@ -68,7 +77,8 @@ func (s *session) authenticate(ctx context.Context, cmd *imapwire.Command) error
 	if err != nil {
 		return s.refuse(tag, mechanism, err)
 	}
-	return s.handOver(ctx, tag, exchange.Identity())
+	id := exchange.Identity()
+	return s.handOver(ctx, tag, &id)
 }
 
 // initialResponse reads the base64 after the mechanism; "=" is an empty one.
@@ -136,9 +146,9 @@ func (s *session) countFailure() error {
 
 // handOver gives the connection to the user's store. If the store refuses,
 // the client may try again.
-func (s *session) handOver(ctx context.Context, tag string, id auth.Identity) error {
+func (s *session) handOver(ctx context.Context, tag string, id *auth.Identity) error {
 	s.reader = nil // holds buffers too
-	err := s.HandOver(ctx, id, mmp.Handover{Tag: tag})
+	err := s.HandOver(ctx, id, &mmp.Handover{Tag: tag})
 	refused := (*mmp.RefusedError)(nil)
 	if !errors.As(err, &refused) {
 		return err

@@ -39,7 +39,7 @@ func (s *session) password(ctx context.Context, user string, cmd pop3wire.Comman
 	if err != nil {
 		return s.refuse("USER", err)
 	}
-	return s.handOver(ctx, id)
+	return s.handOver(ctx, &id)
 }
 
 // auth serves AUTH, with or without an initial response (RFC 5034).
@@ -72,7 +72,8 @@ func (s *session) auth(ctx context.Context, cmd pop3wire.Command) error {
 	case err != nil:
 		return s.refuse(mechanism, err)
 	}
-	return s.handOver(ctx, exchange.Identity())
+	id := exchange.Identity()
+	return s.handOver(ctx, &id)
 }
 
 // connError is a failure of the connection, not of the login.
@@ -130,8 +131,8 @@ func (s *session) countFailure() error {
 
 // handOver gives the connection to the user's store. If the store refuses,
 // the client may try again.
-func (s *session) handOver(ctx context.Context, id auth.Identity) error {
-	err := s.HandOver(ctx, id, mmp.Handover{UTF8: s.utf8})
+func (s *session) handOver(ctx context.Context, id *auth.Identity) error {
+	err := s.HandOver(ctx, id, &mmp.Handover{UTF8: s.utf8})
 	refused := (*mmp.RefusedError)(nil)
 	if !errors.As(err, &refused) {
 		return err

@@ -157,7 +157,7 @@ func loginStatus(err error) *mail.Status {
 // handOver gives the connection to an MTA. If none takes it the client hears
 // why, and the connection ends: a mail program tries again by itself.
 func (c *client) handOver(ctx context.Context) {
-	err := c.HandOver(ctx, *c.identity, mmp.Handover{})
+	err := c.HandOver(ctx, c.identity, &mmp.Handover{})
 	refused := (*mmp.RefusedError)(nil)
 	if !errors.As(err, &refused) {
 		return

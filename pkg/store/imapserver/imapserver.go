@@ -93,20 +93,35 @@ func New(o Options) *Server {
 // once it has taken the connection.
 func (s *Server) Attach(ctx context.Context, h *mmp.Handover) error {
 	work := context.WithoutCancel(ctx) // draining lets the command in hand finish
-	granted, err := store.Begin(work, s.o.Store, s.o.Directory, h.Identity.User.Account(), h.Client, s.o.Quota)
+	c, err := s.begin(work, h)
 	if err != nil {
 		return refusal(err)
+	}
+	defer c.conn.InterruptOn(ctx)()
+	begun := time.Now()
+	if err := c.run(h.Tag); err != nil {
+		c.log = c.log.With("err", err)
+	}
+	c.log.Info("session ended", "duration", time.Since(begun).Round(time.Millisecond))
+	return nil
+}
+
+// begin makes a session of a connection. It is a function of its own, so that
+// what it puts on the stack does not stay there with the session.
+func (s *Server) begin(ctx context.Context, h *mmp.Handover) (*session, error) {
+	granted, err := store.Begin(ctx, s.o.Store, s.o.Directory, h.Identity.User.Account(), h.Client, s.o.Quota)
+	if err != nil {
+		return nil, err
 	}
 	if granted.Sharing != nil {
 		granted.Sharing.Admin = slices.Contains(s.o.SharedAdmins, granted.User.Account())
 	}
 	conn := wire.NewConn(h.Conn, readBuffer, h.ReadAhead)
 	conn.SetTimeouts(s.o.IdleTimeout, s.o.WriteTimeout)
-	defer conn.InterruptOn(ctx)()
 	c := &session{
 		srv:    s,
 		o:      &s.o,
-		ctx:    work,
+		ctx:    ctx,
 		conn:   conn,
 		reader: imapwire.NewReader(conn),
 		limits: imapwire.LoggedIn(),
@@ -114,12 +129,7 @@ func (s *Server) Attach(ctx context.Context, h *mmp.Handover) error {
 		log:    h.Log,
 	}
 	c.reader.OnWake = c.woken
-	begun := time.Now()
-	if err := c.run(h.Tag); err != nil {
-		c.log = c.log.With("err", err)
-	}
-	c.log.Info("session ended", "duration", time.Since(begun).Round(time.Millisecond))
-	return nil
+	return c, nil
 }
 
 // refusal says why a client that logged in is not served, before anything was
