@@ -69,6 +69,7 @@ func (c *session) grant(f features) {
 		c.conn.SetOut(append(c.box.appendHighest(append(c.conn.Out(), "* OK ["...)), "] highest so far\r\n"...))
 	}
 	c.features |= f
+	c.reader.UTF8Names = c.features&(rev2|utf8Accept) != 0
 	if f&rev2 != 0 && c.box != nil { // RFC 9051 knows no \Recent
 		c.box.forgetRecent()
 	}

@@ -6,6 +6,13 @@
 // knows of a mailbox it reads through the store contract. A session holds a
 // sorted array of UIDs and what its client was told of their flags; the
 // mailbox's changes by MODSEQ bring it up to date between commands.
+//
+// The commands of one connection run one after the other, and those that come
+// at once are answered in their order: RFC 9051 §5.5 lets a server overlap some,
+// but then an answer's message numbers depend on which was first, the memory of
+// a connection is that of several commands, and a client gains nothing that a
+// second connection does not give. Nothing of the store is held while a client
+// reads, so that connections do not wait for each other.
 package imapserver
 
 import (

@@ -17,6 +17,8 @@ type Lexer struct {
 	pos   int
 	depth int // parentheses still allowed within each other
 	err   error
+
+	utf8Names bool // see Reader
 }
 
 // NewLexer returns a Lexer over text that may hold literals, with that many
@@ -306,7 +308,7 @@ func (l *Lexer) mailboxName(s string) string {
 	if strings.EqualFold(s, "INBOX") {
 		return "INBOX"
 	}
-	if !isASCII(s) {
+	if !isASCII(s) || l.utf8Names {
 		if !utf8.ValidString(s) {
 			l.fail("mailbox name is neither UTF-7 nor UTF-8")
 			return ""

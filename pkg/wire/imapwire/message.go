@@ -61,7 +61,7 @@ func (m *Message) Next() (args *Lexer, more bool, err error) {
 		return nil, false, err
 	}
 	lit := literalAtEnd(r.buf)
-	r.lex = Lexer{buf: r.buf[:len(r.buf)-lit.marker], depth: r.lex.depth}
+	r.lex = Lexer{buf: r.buf[:len(r.buf)-lit.marker], depth: r.lex.depth, utf8Names: r.UTF8Names}
 	if lit.tooBig {
 		return nil, false, r.refuse(lit, m.drain, r.bad("TOOBIG", "literal is too large"))
 	}

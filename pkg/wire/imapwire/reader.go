@@ -22,6 +22,9 @@ type Reader struct {
 	// OnWake, if it is set, is called between two commands after a Wake of the
 	// connection; its error ends the wait.
 	OnWake func() error
+	// UTF8Names: mailbox names are UTF-8, and "&" in them is itself (RFC 9051
+	// §5.1); else they may be in modified UTF-7.
+	UTF8Names bool
 
 	conn *wire.Conn
 	// buf holds the whole command as it came, literals included.
@@ -169,7 +172,7 @@ func (r *Reader) readLine(limit int) (int, error) {
 
 // parseHead reads the tag and the name from the first line.
 func (r *Reader) parseHead(depth int) error {
-	r.lex = Lexer{buf: r.buf, depth: depth}
+	r.lex = Lexer{buf: r.buf, depth: depth, utf8Names: r.UTF8Names}
 	r.cmd.Args = &r.lex
 	end := bytes.IndexAny(r.buf, " \r")
 	tag := string(r.buf[:end])
