@@ -159,6 +159,30 @@ func starter(r *mta.Resolver, q *queue.Queue, log *slog.Logger) func(context.Con
 	}
 }
 
+// openQueue is the queue, which hands on to next.
+func (d *daemon) openQueue(ctx context.Context, next mail.Deliverer, log *slog.Logger) (*queue.Queue, error) {
+	c := d.cfg.MTA.Queue
+	backoff := make([]time.Duration, len(c.Retry))
+	for i, r := range c.Retry {
+		backoff[i] = time.Duration(r)
+	}
+	q, err := queue.Open(ctx, queue.Options{
+		Dir: filepath.Join(d.cfg.Data, "queue"), Next: next, Destination: mta.Destination, Hostname: d.cfg.Hostname,
+		Lifetime: time.Duration(c.Lifetime), DelayWarning: time.Duration(c.DelayWarning), Backoff: backoff,
+		MaxConcurrent: c.Concurrency, MaxPerDestination: c.PerDestination, OnFatal: d.onFatal, Log: log,
+		Attempted: d.metrics.attempted,
+	})
+	if err != nil {
+		return nil, err
+	}
+	d.closers = append(d.closers, q.Close)
+	d.needs(config.RoleMTA, "queue", true, func(ctx context.Context) error {
+		_, err := q.Counts(ctx)
+		return err
+	})
+	return q, nil
+}
+
 // mta is the transfer agent role.
 func (d *daemon) mta(ctx context.Context, tree directory.Tree, st *storeRole) error {
 	c := d.cfg.MTA
@@ -201,24 +225,10 @@ func (d *daemon) mta(ctx context.Context, tree directory.Tree, st *storeRole) er
 		}
 		return nil, fmt.Errorf("no action %q is configured (mta.routing.programs)", name)
 	}}
-	backoff := make([]time.Duration, len(c.Queue.Retry))
-	for i, r := range c.Queue.Retry {
-		backoff[i] = time.Duration(r)
-	}
-	q, err := queue.Open(ctx, queue.Options{
-		Dir: filepath.Join(d.cfg.Data, "queue"), Next: mta.NewRouter(resolver, ways), Destination: mta.Destination, Hostname: d.cfg.Hostname,
-		Lifetime: time.Duration(c.Queue.Lifetime), DelayWarning: time.Duration(c.Queue.DelayWarning), Backoff: backoff,
-		MaxConcurrent: c.Queue.Concurrency, MaxPerDestination: c.Queue.PerDestination, OnFatal: d.onFatal, Log: log,
-		Attempted: d.metrics.attempted,
-	})
+	q, err := d.openQueue(ctx, mta.NewRouter(resolver, ways), log)
 	if err != nil {
 		return err
 	}
-	d.closers = append(d.closers, q.Close)
-	d.needs(config.RoleMTA, "queue", true, func(ctx context.Context) error {
-		_, err := q.Counts(ctx)
-		return err
-	})
 	if actions, err = d.actions(ctx, q, dir, key); err != nil {
 		return err
 	}

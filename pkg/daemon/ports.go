@@ -87,8 +87,20 @@ func (d *daemon) listener(ctx context.Context, x door, index int) (net.Listener,
 // secrets reads every file with a secret that this process needs, so that one
 // which is missing, or open to everybody, is found before anything is made.
 func (d *daemon) secrets() error {
-	c := d.cfg
-	var files []string
+	for _, f := range secretFiles(d.cfg) {
+		if f == "" {
+			continue
+		}
+		if _, err := secret(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// secretFiles are the files with secrets of the roles that run; "" may be among
+// them.
+func secretFiles(c config.Config) (files []string) {
 	if c.Runs(config.RoleDirectory) {
 		files = append(files, c.Directory.AdminPasswordFile)
 		for _, s := range c.Directory.Services {
@@ -107,19 +119,17 @@ func (d *daemon) secrets() error {
 		for _, t := range c.MTA.Routing.Transports {
 			files = append(files, t.PasswordFile)
 		}
+		for _, p := range c.MTA.Proxies {
+			files = append(files, p.SecretFile)
+		}
 	}
 	if c.Runs(config.RoleMMP) {
 		for _, s := range c.MMP.Stores {
 			files = append(files, s.SecretFile)
 		}
-	}
-	for _, f := range files {
-		if f == "" {
-			continue
-		}
-		if _, err := secret(f); err != nil {
-			return err
+		for _, s := range c.MMP.MTAs {
+			files = append(files, s.SecretFile)
 		}
 	}
-	return nil
+	return files
 }

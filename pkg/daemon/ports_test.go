@@ -6,8 +6,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"mailsrv/pkg/config"
 )
@@ -36,5 +40,49 @@ func TestTakenPortChangesNothing(t *testing.T) {
 	}
 	if _, err := os.Stat(c.Data); !os.IsNotExist(err) {
 		t.Errorf("the data folder was made: %v", err)
+	}
+}
+
+// Every key of a file with a secret is among those that are read first.
+func TestSecretFilesAreAllKnown(t *testing.T) {
+	var c config.Config
+	var want []string
+	fillSecrets(reflect.ValueOf(&c).Elem(), "", &want)
+	c.Directory.BindDN = "cn=a"
+	c.Roles = config.AllRoles()
+	got := secretFiles(c)
+	c.Roles = []config.Role{config.RoleMTA}
+	for _, f := range secretFiles(c) {
+		if !slices.Contains(got, f) {
+			got = append(got, f)
+		}
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error("-keys of the configuration +known:", d)
+	}
+}
+
+// fillSecrets sets each key that ends in _file to its own name, in one element
+// of each list.
+func fillSecrets(v reflect.Value, path string, all *[]string) {
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if key := v.Type().Field(i).Tag.Get("yaml"); key != "" {
+				fillSecrets(v.Field(i), path+"."+key, all)
+			}
+		}
+	case reflect.Slice:
+		if v.Type().Elem().Kind() == reflect.Struct {
+			v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+			fillSecrets(v.Index(0), path, all)
+		}
+	case reflect.String:
+		if strings.HasSuffix(path, "_file") {
+			v.SetString(path)
+			*all = append(*all, path)
+		}
 	}
 }
