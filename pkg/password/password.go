@@ -21,7 +21,7 @@ func IsHashed(value string) bool {
 	scheme, _ := split(value)
 	switch scheme {
 	case "ARGON2ID", "ARGON2", "SSHA", "SSHA256", "SSHA384", "SSHA512", "SHA", "SHA256", "SHA512", "SMD5", "MD5", "CRYPT",
-		"PBKDF2", "PBKDF2-SHA256", "PBKDF2-SHA512", "SCRAM-SHA-256":
+		"PBKDF2", "PBKDF2-SHA1", "PBKDF2-SHA256", "PBKDF2-SHA512", "SCRAM-SHA-256":
 		return true
 	}
 	return false
@@ -35,10 +35,11 @@ func IsStale(value string) bool {
 }
 
 // Check reports whether password matches one of the stored values: {ARGON2ID},
-// {SSHA}, {SSHA256}, {SSHA512}, or {CRYPT} with SHA-256, SHA-512 or bcrypt.
-// Comparison takes constant time. A hash whose parameters would cost more than
-// 256 MiB, 16 passes, 200,000 rounds or bcrypt's cost 14 matches nothing, and an
-// empty password neither.
+// {SSHA}, {SSHA256}, {SSHA384}, {SSHA512}, {CRYPT} with SHA-256, SHA-512 or bcrypt,
+// {PBKDF2}, {PBKDF2-SHA256}, {PBKDF2-SHA512}, {SHA}, {MD5} or {SMD5}. Comparison
+// takes constant time. A hash whose parameters would cost more than 256 MiB, 16
+// passes, 200,000 rounds of crypt, a million of PBKDF2 or bcrypt's cost 14 matches
+// nothing, and an empty password neither.
 func Check(stored []string, password string) bool {
 	if password == "" {
 		return false
@@ -64,7 +65,7 @@ func matches(stored, password string) bool {
 	case "CRYPT":
 		return checkCrypt(rest, password)
 	}
-	return false
+	return matchesOlder(scheme, rest, password)
 }
 
 // split parts "{SCHEME}rest"; the scheme in upper case, empty if there is none.

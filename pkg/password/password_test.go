@@ -13,6 +13,13 @@ func TestForeignHashes(t *testing.T) {
 		{"{SSHA}FKOsvRGyvJmFtyBme/+y7/2fl6kwMTIzYWJjZA==", "secret"},
 		{"{SSHA512}MyEJjYbgFOWUq7wL3+Wri8wTUHF5Pi1pJojqIE8U5n3wtsCwp8nWFo1J248Mm0ks6Xc46pdHgoZJeCp/5ZnXQTAxMjNhYmNk", "secret"},
 		{"{SSHA256}" + base64.StdEncoding.EncodeToString(append(sha256Sum([]byte("secretsalt")), "salt"...)), "secret"},
+		{"{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=", "secret"},
+		{"{MD5}Xr4ilOzQ4PCOq3aQ0qbuaQ==", "secret"},
+		{"{SMD5}mc0uWpXVVe5747A4pKhGJXNhbHQ=", "secret"},
+		{"{SSHA384}BPdC1qPVnOtOWlZBhlNvMSsThLk7gG0moXRB2Ulg+UGkFToChXZ4jNzGfK5Uh3Otc2FsdA==", "secret"},
+		{"{PBKDF2}1000$yMnKy8zNzs/Q0dLT1NXW1w$hW5TrKAxwUv7/I/g5GAQ3AHaC3w", "secret"},
+		{"{PBKDF2-SHA256}1000$yMnKy8zNzs/Q0dLT1NXW1w$h8ld7BqaMM2jZJKyKKdobNoIs3/KWd8cTW2pwojzAt4", "secret"},
+		{"{PBKDF2-SHA512}1000$yMnKy8zNzs/Q0dLT1NXW1w$IOcMTb4yMjXIfLQ9oJNqi.oS7F9R5/VFihpi6siTs/PhpnWX1Q6ypMZeasmz95udsZKnRI95aOzCcYH9kosjWA", "secret"},
 		{"{CRYPT}$6$saltstring$svn8UoSVapNtMuq1ukKS4tPQd8iKwSMHWjl/O817G3uBnIFNjnQJuesI68u4OTLiBFdcbYEdFCoEOfaS35inz1", "Hello world!"},
 		{"{crypt}$6$rounds=10000$saltstringsaltst$OW1/O6BYHV6BcXZu8QVeXbDWra3Oeqh0sbHbbMCVNSnCM/UrjmM0Dp8vOuZeHBy/YTBmSK6H9qs/y3RnOaw5v.", "Hello world!"},
 		{"{CRYPT}$6$rounds=1400$anotherlongsalts$88wPhYhQc1W2FPmTiGj7TzNgvNOnGRl8hvsV31IjYHhEK7zhRQqHiKGrXKBz/UYc1FewMBkoYQuNpO2qcXRAT0", long},
@@ -58,6 +65,7 @@ func TestHash(t *testing.T) {
 // TestCostIsBounded: hashes that would take long are not computed.
 func TestCostIsBounded(t *testing.T) {
 	for _, h := range []string{
+		"{PBKDF2-SHA256}99999999$AAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
 		"{ARGON2ID}$argon2id$v=19$m=19456,t=17,p=1$c29tZXNhbHRzb21lc2FsdA$MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE",
 		"{ARGON2ID}$argon2id$v=19$m=300000,t=1,p=1$c29tZXNhbHRzb21lc2FsdA$MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE",
 		"{CRYPT}$6$rounds=999999999$salt$x", "{CRYPT}$6$rounds=-1$salt$x",

@@ -3,7 +3,9 @@ package sqldir
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 
@@ -45,6 +47,12 @@ func TestAppPasswords(t *testing.T) {
 func populated(b *testing.B, n int) (*Dir, *directory.View) {
 	b.Helper()
 	d := openDir(b)
+	return d, fill(b, d, n)
+}
+
+// fill adds example.com with n users.
+func fill(b *testing.B, d *Dir, n int) *directory.View {
+	b.Helper()
 	o := directory.ViewOptions{Base: directorytest.Base(), DefaultDomain: "example.com"}
 	p := directory.NewProvisioner(d, o)
 	if err := p.EnsureBase(b.Context()); err != nil {
@@ -62,7 +70,7 @@ func populated(b *testing.B, n int) (*Dir, *directory.View) {
 	if err := g.Wait(); err != nil {
 		b.Fatal(err)
 	}
-	return d, directory.NewView(d, o)
+	return directory.NewView(d, o)
 }
 
 func address(i int) string { return fmt.Sprintf("u%04d@example.com", i) }
@@ -141,6 +149,43 @@ func BenchmarkRecipient(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkOpen is how long a directory of so many entries takes from its start to
+// its first answer: MAILSRV_ENTRIES, or 2,000.
+func BenchmarkOpen(b *testing.B) {
+	n := 2000
+	if s := os.Getenv("MAILSRV_ENTRIES"); s != "" {
+		var err error
+		if n, err = strconv.Atoi(s); err != nil {
+			b.Fatal(err)
+		}
+	}
+	path := filepath.Join(b.TempDir(), "directory.db")
+	d, err := Open(b.Context(), path, Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	fill(b, d, n)
+	if err := d.Close(); err != nil {
+		b.Fatal(err)
+	}
+	defer cpu(b)()
+	for b.Loop() {
+		d, err := Open(b.Context(), path, Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		found := 0
+		for _, err := range d.Search(b.Context(), directory.Query{Base: directorytest.Base(), Scope: directory.ScopeSubtree, Filter: directory.Equal("mail", address(n/2))}) {
+			if found++; err != nil {
+				b.Fatal(err)
+			}
+		}
+		if err := d.Close(); err != nil || found != 1 {
+			b.Fatal(found, err)
+		}
+	}
 }
 
 // TestSuffixOfSeveralLevels: the first entry is the suffix, and the only one.
