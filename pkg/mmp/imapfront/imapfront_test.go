@@ -140,7 +140,7 @@ func (remoteConn) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(192, 
 
 // start serves on a loopback listener until the test ends, and proves that
 // every connection has ended by then.
-func start(t *testing.T, o Options, wrap func(net.Conn) net.Conn) string {
+func start(t testing.TB, o Options, wrap func(net.Conn) net.Conn) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -169,7 +169,7 @@ func start(t *testing.T, o Options, wrap func(net.Conn) net.Conn) string {
 func bare(c net.Conn) net.Conn   { return c }
 func remote(c net.Conn) net.Conn { return remoteConn{c} }
 
-func testTLS(t *testing.T) *tls.Config {
+func testTLS(t testing.TB) *tls.Config {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

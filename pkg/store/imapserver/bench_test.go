@@ -5,6 +5,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -95,4 +97,51 @@ func BenchmarkFetch(b *testing.B) {
 			c.drop("NOOP")
 		}
 	})
+}
+
+// BenchmarkWake is from the acknowledgement of a message to the EXISTS that a
+// session in IDLE hears.
+func BenchmarkWake(b *testing.B) {
+	p := newPeer(b, nil)
+	c := p.chat(context.Background())
+	c.ok("SELECT INBOX")
+	c.send("i IDLE\r\n")
+	c.line()
+	var waits []time.Duration
+	b.ResetTimer()
+	for i := range b.N {
+		p.put("INBOX", simpleMail(i))
+		begun := time.Now()
+		for !strings.HasSuffix(c.line(), "EXISTS") {
+		}
+		waits = append(waits, time.Since(begun))
+	}
+	b.StopTimer()
+	slices.Sort(waits)
+	b.ReportMetric(float64(waits[len(waits)/2].Microseconds()), "us-p50")
+	b.ReportMetric(float64(waits[len(waits)*99/100].Microseconds()), "us-p99")
+}
+
+// BenchmarkIdleMemory is what a session in IDLE costs, of heap and stack, once
+// the garbage of its beginning is collected.
+func BenchmarkIdleMemory(b *testing.B) {
+	p := newPeer(b, nil)
+	used := func() uint64 {
+		var m runtime.MemStats
+		for range 4 { // each makes stacks half as large, where it can
+			runtime.GC()
+		}
+		runtime.ReadMemStats(&m)
+		return m.HeapInuse + m.StackInuse
+	}
+	p.chat(context.Background()).ok("SELECT INBOX")
+	before := used()
+	for range b.N {
+		c := p.chat(context.Background())
+		c.ok("SELECT INBOX")
+		c.send("i IDLE\r\n")
+		c.line()
+		c.r = nil // the client's own
+	}
+	b.ReportMetric(float64(used()-before)/float64(b.N), "B/session")
 }
