@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"mailsrv/pkg/directory"
+	"mailsrv/pkg/store"
 )
 
 // TestUsersTogether lets sessions of three users, in all dialects, work on one
@@ -75,5 +76,8 @@ func TestUsersTogether(t *testing.T) {
 			}
 			all = want
 		}
+	}
+	if _, err := p.store.(store.Keeper).Verify(t.Context(), func(f store.Fault) { t.Error(f) }); err != nil {
+		t.Error(err)
 	}
 }

@@ -37,7 +37,7 @@ type inspection struct {
 
 func (s *Store) inspect(ctx context.Context, report func(store.Fault), mend bool) (store.Tally, error) {
 	i := &inspection{s: s, report: report, mend: mend}
-	for _, step := range []func(context.Context) error{i.database, i.bodies, i.mailboxes, i.search} {
+	for _, step := range []func(context.Context) error{i.database, i.bodies, i.mailboxes, i.sharing, i.search} {
 		if err := step(ctx); err != nil {
 			return i.tally, failure(err)
 		}
