@@ -229,14 +229,14 @@ func (d *daemon) mta(ctx context.Context, tree directory.Tree, st *storeRole) er
 	if err != nil {
 		return err
 	}
-	if actions, err = d.actions(ctx, q, dir, key); err != nil {
-		return err
-	}
-	checks, err := d.checks(ctx)
+	keys, err := Keys(d.cfg)
 	if err != nil {
 		return err
 	}
-	keys, err := Keys(d.cfg)
+	if actions, err = d.actions(ctx, q, dir, key, keys); err != nil {
+		return err
+	}
+	checks, err := d.checks(ctx)
 	if err != nil {
 		return err
 	}

@@ -170,9 +170,9 @@ func hostOf(address string) string {
 
 // actions are what takes a message in the place of a mailbox. They need the
 // queue, whose attempts ask for them.
-func (d *daemon) actions(ctx context.Context, q *queue.Queue, dir Mail, key []byte) (map[string]mail.Deliverer, error) {
+func (d *daemon) actions(ctx context.Context, q *queue.Queue, dir Mail, key []byte, signer mta.Signer) (map[string]mail.Deliverer, error) {
 	log := d.messageLog(config.RoleMTA)
-	replies, err := autoreply.Open(ctx, autoreply.Options{Path: filepath.Join(d.cfg.Data, "queue", "autoreply.db"), Directory: dir, Queue: q,
+	replies, err := autoreply.Open(ctx, autoreply.Options{Path: filepath.Join(d.cfg.Data, "queue", "autoreply.db"), Directory: dir, Queue: q, Signer: signer,
 		Hostname: d.cfg.Hostname, OnFatal: d.onFatal, Log: log})
 	if err != nil {
 		return nil, err

@@ -16,6 +16,7 @@ import (
 
 	"mailsrv/pkg/directory"
 	"mailsrv/pkg/mail"
+	"mailsrv/pkg/mta"
 	"mailsrv/pkg/sqlite"
 )
 
@@ -26,6 +27,9 @@ type Options struct {
 	// Directory holds the users, Queue takes the replies.
 	Directory directory.Directory
 	Queue     mail.Deliverer
+	// Signer signs the replies in the name of the user's domain, as what the user
+	// sends is signed; nil: they go unsigned.
+	Signer mta.Signer
 	// Hostname is our name in Message-IDs.
 	Hostname string
 	// OnFatal: see sqlite.Options.
@@ -106,6 +110,13 @@ func (r *Replier) deliver(ctx context.Context, env mail.Envelope, to mail.Recipi
 	}
 	reply := reply{user: u, message: m, to: env.From, internal: r.isInternal(ctx, env.From, u), hostname: r.o.Hostname, at: r.now(), trace: mail.NewTraceID()}
 	text := reply.append(nil)
+	if r.o.Signer != nil {
+		head, err := r.o.Signer.Sign(ctx, u.Mail.Domain, mail.Bytes(text))
+		if err != nil {
+			return fmt.Errorf("signing a reply: %w", err)
+		}
+		text = append(head, text...)
+	}
 	out := mail.Envelope{To: []mail.Recipient{{Address: env.From, Notify: "NEVER"}}, Trace: reply.trace, EightBit: m.eightBit,
 		SMTPUTF8: !env.From.IsASCII() || !u.Mail.IsASCII()}
 	if err := r.o.Queue.Deliver(ctx, out, mail.Bytes(text))[0]; err != nil {

@@ -2,6 +2,7 @@ package autoreply
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"path/filepath"
@@ -92,6 +93,34 @@ func deliver(t *testing.T, r *Replier, from, message string) error {
 }
 
 const letter = "From: Sam <sam@far.test>\nTo: Alice <Alice@us.example>\nSubject: =?utf-8?q?H=C3=A4llo?=\nMessage-ID: <1@far.test>\nReferences: <0@far.test>\n\nhi\n"
+
+// signer signs for its domain.
+type signer string
+
+func (s signer) Sign(_ context.Context, domain string, body mail.Body) ([]byte, error) {
+	if domain != string(s) || body.Size() == 0 {
+		return nil, errors.New("asked to sign for " + domain)
+	}
+	return []byte("DKIM-Signature: d=" + domain + "\r\n"), nil
+}
+
+// TestRepliesAreSigned: a reply is in the user's name, which his domain may let
+// nobody use without a signature.
+func TestRepliesAreSigned(t *testing.T) {
+	q, now := &outbox{}, time.Now()
+	r := open(t, t.TempDir(), &office{user: alice()}, q, &now)
+	r.o.Signer = signer("us.example")
+	if err := deliver(t, r, "sam@far.test", letter); err != nil {
+		t.Fatal(err)
+	}
+	if len(q.text) != 1 || !strings.HasPrefix(q.text[0], "DKIM-Signature: d=us.example\r\nFrom: ") {
+		t.Errorf("%q", q.text)
+	}
+	r.o.Signer = signer("elsewhere.test")
+	if err := deliver(t, r, "tim@far.test", letter); err == nil || len(q.text) != 1 {
+		t.Errorf("without its signature: %v, %d replies", err, len(q.text))
+	}
+}
 
 func TestManners(t *testing.T) {
 	tests := []struct {

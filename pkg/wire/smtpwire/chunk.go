@@ -196,13 +196,14 @@ func (r *chunkReader) read(p []byte) (int, error) {
 
 // pace sets by when octets must come, as dataReader does.
 func (r *chunkReader) pace() {
+	var limit time.Time
 	if wait := r.s.o.Limits.Data; wait > 0 {
-		limit := r.start.Add(wait + time.Duration(r.size)*(time.Second/minRate))
+		limit = r.start.Add(wait + time.Duration(r.size)*(time.Second/minRate))
 		if latest := time.Now().Add(wait); limit.After(latest) {
 			limit = latest
 		}
-		r.s.c.SetReadDeadline(limit)
 	}
+	r.s.c.SetReadDeadline(limit)
 }
 
 // judge looks at octets of the message.
