@@ -62,7 +62,11 @@ func (a *admin) run(fn func(ctx context.Context, p *directory.Provisioner, args 
 			return err
 		}
 		defer done()
-		return fn(c.Context(), p, args, c.OutOrStdout())
+		err = fn(c.Context(), p, args, c.OutOrStdout())
+		if errors.Is(err, directory.ErrDenied) {
+			return fmt.Errorf("%w: this host's account may not do that; run the command where the directory role runs, or set directory.bind_dn to its admin_dn", err)
+		}
+		return err
 	}
 }
 
