@@ -22,18 +22,19 @@ import (
 
 // moveOptions is what the commands that move mailboxes share.
 type moveOptions struct {
-	keep   time.Duration
-	dryRun bool
+	keep            time.Duration
+	dryRun, replace bool
 }
 
 func (o *moveOptions) flags(c *cobra.Command) {
 	c.Flags().DurationVar(&o.keep, "keep", 14*24*time.Hour, "how long the old store keeps its copy, which nobody can change; 0: not at all")
+	c.Flags().BoolVar(&o.replace, "replace", false, "drop mail that the new store holds of the user already, such as from an old backup")
 	c.Flags().BoolVar(&o.dryRun, "dry-run", false, "say what would be done, and do nothing")
 }
 
 // mover moves by a configuration.
 func (o *moveOptions) mover(c config.Config, p *directory.Provisioner) *move.Mover {
-	return &move.Mover{Journal: p, Keep: o.keep,
+	return &move.Mover{Journal: p, Keep: o.keep, Replace: o.replace,
 		Stores: func(host string) (store.Carrier, error) { return daemon.Carrier(c, host) },
 		Same:   func(a, b string) bool { return daemon.SameStore(c, a, b) }}
 }
@@ -129,8 +130,10 @@ func (o *moveOptions) told(r move.Report) string {
 // moveAdvice says what to do next.
 func moveAdvice(login string, r move.Report, err error) error {
 	switch {
+	case errors.Is(err, store.ErrAccountInUse):
+		return fmt.Errorf("%w; where that may go, use --replace", err)
 	case errors.Is(err, move.ErrThere), errors.Is(err, move.ErrOtherMove), errors.Is(err, move.ErrNothingToUndo), errors.Is(err, directory.ErrNotFound),
-		errors.Is(err, store.ErrAccountInUse), r.To == "":
+		r.To == "":
 		return err
 	}
 	return fmt.Errorf("%w; the user may be on hold now: run the command again, or: mailsrv user move %s --undo", err, login)

@@ -376,6 +376,23 @@ func TestMove(t *testing.T) {
 			t.Errorf("mail host %s", host)
 		}
 	})
+	t.Run("over mail that an old backup brought back", func(t *testing.T) {
+		f.admin("user", "set", "carol@example.test", "mailhost="+two)
+		add(t, f.mustDial(t, "carol@example.test"), "INBOX", "Subject: stray\r\n\r\n")
+		f.admin("user", "set", "carol@example.test", "mailhost="+one)
+		add(t, f.mustDial(t, "carol@example.test"), "INBOX", "Subject: hers\r\n\r\n")
+		if out, err := f.try("user", "move", "carol@example.test", "--to", two); err == nil || !strings.Contains(out, "--replace") {
+			t.Errorf("%v %s", err, out)
+		}
+		if _, status := f.mailHost("carol@example.test"); status != "active" {
+			t.Errorf("status %s", status)
+		}
+		f.admin("user", "move", "carol@example.test", "--to", two, "--replace")
+		if got := messages(t, f.mustDial(t, "carol@example.test"), "INBOX"); len(got) != 1 || subjectOf(got[0].text) != "hers" {
+			t.Errorf("%d messages", len(got))
+		}
+		f.admin("user", "move", "carol@example.test", "--to", one)
+	})
 	t.Run("drain", func(t *testing.T) {
 		if out := f.admin("store", "drain", one, "--to", two, "--dry-run"); strings.Count(out, "would move") != 3 {
 			t.Error(out)

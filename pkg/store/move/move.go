@@ -66,6 +66,9 @@ type Mover struct {
 	Same func(a, b string) bool
 	// Keep is how long the old store keeps its copy, which nobody can change; 0: not at all.
 	Keep time.Duration
+	// Replace has an account give way that the new store holds already, with
+	// mail of its own: what an old backup brought back, for one.
+	Replace bool
 	// Release has the MTA try held mail again; nil: it does so within minutes.
 	Release func(context.Context) error
 	// Progress is told of what is being done; total is in octets, 0 if there is
@@ -140,7 +143,7 @@ func (m *Mover) Plan(ctx context.Context, login, to string) (Report, error) {
 	switch {
 	case errors.Is(err, store.ErrNoAccount):
 		return r, nil
-	case err == nil && there.Hold == store.HoldNone && there.Messages > 0:
+	case err == nil && there.Hold == store.HoldNone && there.Messages > 0 && !m.Replace:
 		err = fmt.Errorf("%w: %s has %d messages of %s", store.ErrAccountInUse, to, there.Messages, r.Login)
 	}
 	return r, err
@@ -329,7 +332,14 @@ func (m *Mover) copy(ctx context.Context, account string, from, to store.Carrier
 
 // carry copies what is not there yet.
 func (m *Mover) carry(ctx context.Context, account string, want store.Census, from, to store.Carrier) error {
-	if err := to.Receive(ctx, account); err != nil {
+	err := to.Receive(ctx, account)
+	if errors.Is(err, store.ErrAccountInUse) && m.Replace {
+		// It is not the user's mail host: nobody misses what is sealed there.
+		if err = to.Seal(ctx, account, time.Time{}); err == nil {
+			err = to.Receive(ctx, account)
+		}
+	}
+	if err != nil {
 		return err
 	}
 	got, err := to.Census(ctx, account, false)

@@ -39,7 +39,8 @@ func choose(q store.Selection) (since, until int64, name string, err error) {
 	return since, until, name, nil
 }
 
-// removed reads up to n rows that q chooses, behind the row id.
+// removed reads up to n rows that q chooses, behind the row id. Accounts that
+// moved away count only if they are named.
 func removed(tx *sqlite.Tx, q store.Selection, id int64, n int) (rows []removedRow, err error) {
 	since, until, name, err := choose(q)
 	if err != nil {
@@ -47,7 +48,7 @@ func removed(tx *sqlite.Tx, q store.Selection, id int64, n int) (rows []removedR
 	}
 	err = tx.Query(`SELECT removed.id, at, account.name, removed.name, uid, flags, keywords, internal, zone, removed.size, body, prefix, messageid
 		FROM removed JOIN account ON account.id=account JOIN body ON body.id=body
-		WHERE removed.id>?1 AND at BETWEEN ?2 AND ?3 AND (?4='' OR account.name=?4) AND (?5='' OR removed.name=?5) AND (?6='' OR messageid=?6)
+		WHERE removed.id>?1 AND at BETWEEN ?2 AND ?3 AND (account.name=?4 OR ?4='' AND account.hold='') AND (?5='' OR removed.name=?5) AND (?6='' OR messageid=?6)
 		ORDER BY removed.id LIMIT ?7`, []any{id, since, until, q.Account, name, q.MessageID, n}, func(scan func(...any) error) error {
 		var r removedRow
 		var at int64

@@ -82,7 +82,11 @@ func (s *Store) Restore(ctx context.Context, dir string, q store.Selection) (n i
 			return r.restored, failure(err)
 		}
 		for i := range page {
-			if err := r.restore(ctx, &page[i]); err != nil {
+			err := r.restore(ctx, &page[i])
+			if errors.Is(err, store.ErrHeld) && q.Account == "" {
+				continue // it lives in another store now, and nobody asked for it by name
+			}
+			if err != nil {
 				return r.restored, fmt.Errorf("restoring message %d of %s in %s: %w", page[i].uid, page[i].mailbox, page[i].account, failure(err))
 			}
 		}
