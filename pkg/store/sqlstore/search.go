@@ -171,6 +171,9 @@ func readIndexed(tx *sqlite.Tx, mailbox int64) (in indexed, err error) {
 			uid += store.UID(d)
 			g.uids, uids = append(g.uids, uid), uids[n:]
 		}
+		if len(g.uids) == 0 {
+			return fmt.Errorf("segment %d of the search index is damaged", g.id)
+		}
 		for i := range min(8*len(maybe), trigram.MaxDocs) {
 			if maybe[i>>3]&(1<<(i&7)) != 0 {
 				g.maybe.Add(i)

@@ -239,7 +239,11 @@ func (x *searchIndex) fill(ctx context.Context, id int64, all bool) error {
 		in, err = readIndexed(tx, id)
 		return err
 	}); err != nil {
-		return err
+		if ctx.Err() != nil {
+			return err
+		}
+		x.s.o.Log.Warn("search index is made anew", "mailbox_id", id, "err", err)
+		in = indexed{}
 	}
 	if in.uidValidity != r.uidValidity || in.upto >= r.uidNext { // also if it was never covered, or half dropped
 		if err := x.drop(ctx, id); err != nil {
@@ -248,6 +252,12 @@ func (x *searchIndex) fill(ctx context.Context, id int64, all bool) error {
 		in = indexed{}
 	}
 	f := filling{x: x, m: &mailbox{s: x.s, id: id, account: r.account}, row: r, live: live, all: all}
+	if !f.covers(&in) { // messages came below others, as from another store
+		if err := x.drop(ctx, id); err != nil {
+			return err
+		}
+		in = indexed{}
+	}
 	if in.segments, err = f.compact(ctx, in.segments); err != nil {
 		return err
 	}
@@ -302,9 +312,14 @@ func (f *filling) isLive(u store.UID) bool {
 	return found
 }
 
+// count is how many messages of a segment are there.
 func (f *filling) count(g *segment) (n int) {
+	at, _ := slices.BinarySearch(f.live, g.uids[0])
 	for _, u := range g.uids {
-		if f.isLive(u) {
+		for at < len(f.live) && f.live[at] < u {
+			at++
+		}
+		if at < len(f.live) && f.live[at] == u {
 			n++
 		}
 	}

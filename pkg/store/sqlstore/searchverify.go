@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"mailsrv/pkg/sqlite"
@@ -108,7 +107,7 @@ func (x *searchIndex) agrees(ctx context.Context, id int64) (bool, error) {
 		in, err = readIndexed(tx, id)
 		return err
 	}); err != nil {
-		return false, fmt.Errorf("reading the search index: %w", err)
+		return false, ctx.Err()
 	}
 	if in.uidValidity != r.uidValidity {
 		return in.uidValidity == 0, nil // never covered: to be filled
@@ -117,7 +116,7 @@ func (x *searchIndex) agrees(ctx context.Context, id int64) (bool, error) {
 	last := store.UID(0)
 	for n := range in.segments {
 		g := &in.segments[n]
-		if len(g.uids) == 0 || g.uids[0] <= last {
+		if g.uids[0] <= last {
 			return false, nil
 		}
 		last = g.uids[len(g.uids)-1]
@@ -125,7 +124,7 @@ func (x *searchIndex) agrees(ctx context.Context, id int64) (bool, error) {
 			return false, err
 		}
 	}
-	return last <= in.upto && in.upto < r.uidNext && f.covers(&in), nil
+	return last <= in.upto && in.upto < r.uidNext && f.covers(&in), nil // what is not covered is found all the same, and slowly
 }
 
 // covers reports whether all messages up to the last that is covered are in segments.
