@@ -47,6 +47,7 @@ type Namespaces struct {
 	groups map[string]answer[bool] // by lower-case address
 	above  answer[[]directory.DN]
 	quotas map[string]answer[Quota]
+	listed map[string]bool // shown by the last list
 }
 
 var _ Account = (*Namespaces)(nil)
@@ -337,10 +338,14 @@ func (n *Namespaces) visible(ctx context.Context) ([]MailboxEntry, error) {
 			continue
 		}
 		r, err := n.rights(ctx, m.Account, m.ACL)
+		show := r.Has(RightLookup)
+		if errors.Is(err, ErrUnavailable) { // whoever is in no group still has a list
+			show, err = n.wasListed(p.full()), nil
+		}
 		if err != nil {
 			return nil, err
 		}
-		if r.Has(RightLookup) {
+		if show {
 			found[p.full()] = MailboxEntry{Name: p.full(), NoSelect: m.NoSelect}
 		}
 	}
@@ -357,7 +362,25 @@ func (n *Namespaces) visible(ctx context.Context) ([]MailboxEntry, error) {
 			found[SharedTree+e.Name] = MailboxEntry{Name: SharedTree + e.Name, NoSelect: e.NoSelect}
 		}
 	}
+	n.noteListed(found)
 	return withLevels(found), nil
+}
+
+// wasListed reports whether this session was shown a name: during an outage of
+// the directory it still is, while its mailbox cannot be opened.
+func (n *Namespaces) wasListed(name string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.listed[name]
+}
+
+func (n *Namespaces) noteListed(found map[string]MailboxEntry) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.listed = make(map[string]bool, len(found))
+	for name := range found {
+		n.listed[name] = true
+	}
 }
 
 // withLevels adds the levels above names, says which have children, and sorts.

@@ -272,6 +272,10 @@ func testNamespaces(t *testing.T, s store.Store) {
 			t.Errorf("%s during an outage: %v", who, err)
 		}
 	}
+	// One's own mailboxes are listed all the same.
+	if list, err := begin(t, s, p, "in").Account.Mailboxes(ctx); err != nil || len(list) == 0 || slices.ContainsFunc(list, func(e store.MailboxEntry) bool { return e.Name == theirs }) {
+		t.Errorf("a list during an outage: %v %v", list, err)
+	}
 	p.down = false
 	// The owner's quota is not the user's own.
 	m, err := begin(t, s, p, "in").Account.Open(ctx, theirs)
