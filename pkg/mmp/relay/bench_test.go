@@ -21,7 +21,7 @@ import (
 const bulk = 4 << 20
 
 // benchStore answers NOOP, and FETCH with a large literal, after a login by us.
-func benchStore(b *testing.B) string {
+func benchStore(b testing.TB) string {
 	b.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -59,7 +59,7 @@ func benchStore(b *testing.B) string {
 }
 
 // benchClient is logged in: at the store itself, or through a relay.
-func benchClient(b *testing.B, r *Relay, address string, relayed bool) net.Conn {
+func benchClient(b testing.TB, r *Relay, address string, relayed bool) net.Conn {
 	b.Helper()
 	if !relayed {
 		c, err := net.Dial("tcp", address)
@@ -96,7 +96,7 @@ func benchClient(b *testing.B, r *Relay, address string, relayed bool) net.Conn 
 	return near
 }
 
-func discardLine(b *testing.B, c net.Conn) {
+func discardLine(b testing.TB, c net.Conn) {
 	b.Helper()
 	var one [1]byte
 	for one[0] != '\n' {
