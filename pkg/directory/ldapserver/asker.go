@@ -23,14 +23,9 @@ func (s *Server) asker(ctx context.Context, dn directory.DN) (asker, error) {
 	if a.privileged || dn.IsRoot() {
 		return a, nil
 	}
-	for _, base := range s.o.NamingContexts {
-		nodes, err := directory.AdministeredBy(ctx, s.o.Tree, base, dn)
-		if err != nil {
-			return a, err
-		}
-		a.Domains = append(a.Domains, nodes...)
-	}
-	return a, nil
+	var err error
+	a.Domains, err = s.domainsOf(ctx, dn)
+	return a, err
 }
 
 // mayRead reports whether the asker may see the attribute, no password, in the

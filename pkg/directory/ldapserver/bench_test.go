@@ -3,8 +3,11 @@ package ldapserver_test
 import (
 	"context"
 	"iter"
+	"strconv"
 	"testing"
+	"time"
 
+	"mailsrv/pkg/auth"
 	"mailsrv/pkg/directory"
 	"mailsrv/pkg/wire/ldapwire"
 )
@@ -48,5 +51,34 @@ func BenchmarkDoor(b *testing.B) {
 			}
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "search/s")
 		})
+	}
+}
+
+// BenchmarkBind is a bind of users in turn, whose passwords were proved before,
+// with what the whole server has beside it.
+func BenchmarkBind(b *testing.B) {
+	const n = 100
+	tree := filled(b, n)
+	o := options(tree)
+	o.Access.Rules = directory.DefaultRules()
+	o.Logins = auth.New(auth.Options{Directory: directory.NewView(tree, directory.ViewOptions{Base: base()})})
+	l := listen(b, "tcp", "127.0.0.1:0")
+	serve(b, l, o)
+	c := dialRaw(b, l)
+	must(b, c.conn.SetDeadline(time.Time{}))
+	var requests [n][]byte
+	for i := range n {
+		requests[i] = ldapwire.AppendMessage(nil, ldapwire.Message{ID: 1, Op: simple(user(i).String(), "p"+strconv.Itoa(i))})
+	}
+	i := 0
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := c.conn.Write(requests[i%n]); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := ldapwire.ReadPDU(c.r, 1<<16); err != nil {
+			b.Fatal(err)
+		}
+		i++
 	}
 }

@@ -31,7 +31,7 @@ func (h *hosts) add(a netip.Addr, n int) {
 
 // identify makes who is bound known; nobody: the zero asker.
 func (c *session) identify(as asker) {
-	from := c.client().Addr.Addr().Unmap()
+	from := c.from.Addr().Unmap()
 	if c.privileged {
 		c.srv.hosts.add(from, -1)
 	}

@@ -104,7 +104,9 @@ type Server struct {
 	hosts  hosts
 	// aliases says whether searches have any to follow.
 	aliases aliases
-	conns   atomic.Uint64 // served so far: the number of the last
+	// administered are the domains of those who were bound lately.
+	administered administered
+	conns        atomic.Uint64 // served so far: the number of the last
 }
 
 // New returns a server with the defaults of o filled in.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -30,14 +31,19 @@ type exchange struct {
 // client is where the connection comes from, to Logins. What does not leave the
 // host is as good as TLS.
 func (c *session) client() auth.Client {
-	from := auth.Client{TLS: c.secure}
-	from.Addr, _ = netip.ParseAddrPort(c.conn.Raw().RemoteAddr().String())
-	if !from.Addr.IsValid() { // a unix socket
-		from.Addr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0)
-	}
+	from := auth.Client{TLS: c.secure, Addr: c.from}
 	if t, ok := c.out.conn.(*tls.Conn); ok {
 		state := t.ConnectionState()
 		from.Session = &state
+	}
+	return from
+}
+
+// addressOf is the other end of a connection; of a unix socket, loopback.
+func addressOf(conn net.Conn) netip.AddrPort {
+	from, err := netip.ParseAddrPort(conn.RemoteAddr().String())
+	if err != nil {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0)
 	}
 	return from
 }
@@ -122,7 +128,7 @@ func loginRefused(err error) error {
 // same host it is that service which asks for its users, and slows them down.
 func (c *session) guarded(ctx context.Context, account string, prove func() error) error {
 	from := c.client()
-	if c.srv.o.Logins == nil || c.srv.hosts.trusted(from.Addr.Addr().Unmap()) {
+	if c.srv.o.Logins == nil || c.srv.hosts.trusted(c.from.Addr().Unmap()) {
 		return prove()
 	}
 	err := c.srv.o.Logins.Guard(ctx, from, account, prove)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -27,6 +28,7 @@ type session struct {
 	secure bool // passwords may be sent
 	tls    bool
 	start  time.Time
+	from   netip.AddrPort // the client
 
 	// Who is bound. Only the reading goroutine changes it, and only while no
 	// operation is under way.
@@ -53,6 +55,7 @@ func newSession(s *Server, conn net.Conn, log *slog.Logger) *session {
 		conn:  wire.NewConn(conn, readBuffer, nil),
 		out:   &writer{conn: conn},
 		start: time.Now(),
+		from:  addressOf(conn),
 		slots: make(chan struct{}, s.o.Pending),
 		jobs:  make(chan job, s.o.Pending),
 		ops:   make(map[int]*operation),

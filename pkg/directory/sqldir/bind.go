@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 
 	"mailsrv/pkg/directory"
@@ -25,7 +26,11 @@ func (d *Dir) Bind(ctx context.Context, dn directory.DN, given string) error {
 		values = s.entry.Values("userPassword")
 	}
 	mac := hmac.New(sha256.New, d.key[:])
-	fmt.Fprintf(mac, "%q%q", values, given)
+	text := make([]byte, 0, 512)
+	for _, v := range append(values[:len(values):len(values)], given) { // each with its length: no two lists are one text
+		text = append(binary.AppendUvarint(text, uint64(len(v))), v...)
+	}
+	_, _ = mac.Write(text) // never fails
 	var sum [sha256.Size]byte
 	mac.Sum(sum[:0])
 	path := d.path(dn)
