@@ -55,6 +55,8 @@ func (c *session) multiSearch(cmd *imapwire.Command) error {
 	if err != nil {
 		return err
 	}
+	c.begins(cmd.Tag, 0)
+	whole := c.progress // of all mailboxes, whose searches tell their own
 	for i := range entries {
 		e := &entries[i]
 		if e.NoSelect || e.NonExistent || !slices.ContainsFunc(sources, func(g notifyGroup) bool { return g.has(e) }) {
@@ -64,6 +66,9 @@ func (c *session) multiSearch(cmd *imapwire.Command) error {
 		if err := c.searchOther(cmd.Tag, e.Name, done, &keys); err != nil {
 			return fmt.Errorf("searching %q: %w", e.Name, err)
 		}
+		c.progress = whole
+		c.goesOn(0)
+		whole = c.progress
 	}
 	return nil
 }

@@ -49,6 +49,9 @@ func TestLongCommandTellsItsProgress(t *testing.T) {
 	if len(progress) == 0 {
 		t.Error("COPY says nothing")
 	}
+	if progress, _ = told(time.Nanosecond, "ESEARCH IN (mailboxes Elsewhere) BODY 17"); len(progress) != 1 {
+		t.Errorf("ESEARCH of one mailbox says %q", progress)
+	}
 	for _, command := range []string{"SEARCH BODY 17", "COPY 1:* Elsewhere"} {
 		if progress, _ := told(time.Hour, command); len(progress) > 0 {
 			t.Errorf("%s says %q", command, progress)
