@@ -14,6 +14,7 @@ import (
 	"encoding/base32"
 	"io"
 	"strings"
+	"time"
 )
 
 // Deliverer takes a message for each recipient of an envelope. The queue, the
@@ -115,10 +116,16 @@ type TraceID string
 
 var traceEncoding = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
 
-// NewTraceID returns a random TraceID (130 bits from crypto/rand).
+// NewTraceID returns a TraceID that nobody can guess: 90 bits from crypto/rand
+// behind the time in steps of 4 ms. Those made one after the other
+// so lie side by side in a database.
 func NewTraceID() TraceID {
 	var b [17]byte
-	_, _ = rand.Read(b[:]) // never fails since Go 1.24
+	_, _ = rand.Read(b[:])              // never fails since Go 1.24
+	steps := time.Now().UnixMilli() / 4 // 40 bits until the year 2109
+	for i := range 5 {
+		b[i] = byte(steps >> (32 - 8*i))
+	}
 	return TraceID(traceEncoding.EncodeToString(b[:])[:26])
 }
 
