@@ -2,7 +2,9 @@ package directory
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"mailsrv/pkg/mail"
@@ -127,6 +129,8 @@ func Settings(kind Kind) string {
 	return strings.Join(names, ", ")
 }
 
+// checkSetting refuses a value that would be stored and then mean nothing, or
+// something else: mail that goes nowhere, a user who cannot log in.
 func checkSetting(name, value string) error {
 	if value == "" {
 		return nil
@@ -139,6 +143,52 @@ func checkSetting(name, value string) error {
 	case "quota", "messages":
 		if parseQuota(value) == QuotaDefault && value != "-2" {
 			return fmt.Errorf("%w: %q is no quota; write 2G, 500M, 0 or -1", ErrBadSetting, value)
+		}
+	case "preauth":
+		if value != "yes" && value != "no" {
+			return fmt.Errorf("%w: preauth is yes or no, and not %q", ErrBadSetting, value)
+		}
+	case "access":
+		return checkAccess(value)
+	default:
+		for v := range strings.SplitSeq(value, ",") {
+			if err := checkOne(name, v); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// checkOne is checkSetting for one of several values.
+func checkOne(name, value string) error {
+	var err error
+	switch name {
+	case "forward", "catchall":
+		_, err = mail.ParseAddress(value)
+	case "mailhost":
+		_, err = mail.ParseDomain(value)
+	case "smarthost", "routinghosts": // with a port, if that is another
+		if strings.ContainsAny(value, " \t") {
+			err = errors.New("a host has no space in it")
+		}
+	case "delivery":
+		if known := []string{"mailbox", "native", "unix", "autoreply", "program", "forward", "hold", "nomail"}; !slices.Contains(known, value) {
+			err = fmt.Errorf("it is none of %s", strings.Join(known, ", "))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %s=%s: %w", ErrBadSetting, name, value, err)
+	}
+	return nil
+}
+
+// checkAccess refuses rules that allows cannot read, which would let nobody in.
+func checkAccess(rules string) error {
+	for rule := range strings.SplitSeq(rules, "$") {
+		rule = strings.TrimSpace(rule)
+		if rule != "" && (rule[0] != '+' && rule[0] != '-' || !strings.Contains(rule, ":")) {
+			return fmt.Errorf("%w: access rule %q; write +imap,pop:* or -smtp:192.0.2.0/24, with $ between rules", ErrBadSetting, rule)
 		}
 	}
 	return nil

@@ -157,6 +157,18 @@ func Run(t *testing.T, makeTree func(t *testing.T) directory.Editor, except ...s
 		if err := p.Set(ctx, directory.KindUser, "bob@example.com", []string{"colour=blue"}); !errors.Is(err, directory.ErrBadSetting) {
 			t.Errorf("unknown setting: %v", err)
 		}
+		for _, bad := range []string{"forward=x", "forward=a@example.org,b", "delivery=mailbx", "mailhost=a b", "access=imap:*", "access=+imap", "status=of", "quota=much"} {
+			if err := p.Set(ctx, directory.KindUser, "bob@example.com", []string{bad}); !errors.Is(err, directory.ErrBadSetting) {
+				t.Errorf("%s: %v", bad, err)
+			}
+		}
+		for _, bad := range []string{"catchall=x", "preauth=maybe", "mailhost=a b", "routinghosts=a.example,b c"} {
+			if err := p.Set(ctx, directory.KindDomain, "example.com", []string{bad}); !errors.Is(err, directory.ErrBadSetting) {
+				t.Errorf("%s: %v", bad, err)
+			}
+		}
+		must(t, p.Set(ctx, directory.KindUser, "bob@example.com", []string{"forward=a@example.org,b@example.org", "delivery=mailbox,forward", "access=+imap,pop:*$-smtp:192.0.2.0/24"}))
+		must(t, p.Set(ctx, directory.KindUser, "bob@example.com", []string{"forward=", "delivery=mailbox", "access="}))
 	})
 	t.Run("unique", func(t *testing.T) {
 		unless(t, except)
