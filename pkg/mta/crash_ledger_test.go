@@ -16,8 +16,9 @@ import (
 // and message; reports under "report " and the message that they are about.
 type crashFound map[string]int
 
-// check holds both ledgers and the mailboxes against each other.
-func (c *crashRun) check() {
+// check holds both ledgers and the mailboxes against each other, and returns
+// how many messages were acknowledged.
+func (c *crashRun) check() (acked int) {
 	found := crashFound{}
 	known := map[string]*crashMessage{}
 	for _, m := range c.sent {
@@ -25,7 +26,6 @@ func (c *crashRun) check() {
 	}
 	c.mailboxes(known, found)
 	repeated := c.outside(known, found)
-	acked := 0
 	for _, m := range c.sent {
 		least, most := 0, 1
 		if m.acked {
@@ -48,10 +48,8 @@ func (c *crashRun) check() {
 			}
 		}
 	}
-	c.t.Logf("%d messages sent in %d lives, %d acknowledged, %d deliveries outside repeated", len(c.sent), *crashCycles, acked, repeated)
-	if acked < *crashCycles/2 {
-		c.t.Errorf("only %d messages were acknowledged", acked)
-	}
+	c.t.Logf("%d messages sent, %d acknowledged, %d deliveries outside repeated", len(c.sent), acked, repeated)
+	return acked
 }
 
 // mailboxes reads the store.
@@ -134,7 +132,7 @@ func (c *crashRun) outside(known map[string]*crashMessage, found crashFound) (re
 			_, domain, _ := strings.Cut(m.to, "@")
 			// Reports come back by a rewritten address of ours, another destination.
 			boundary := fmt.Sprintf("%s, report %t, after life %d", domain, headerField(m.text, "In-Reply-To") != "", before)
-			if killed[boundary]++; before == m.life || killed[boundary] > 1 {
+			if killed[boundary]++; !c.faults && (before == m.life || killed[boundary] > 1) {
 				c.t.Errorf("%s came again in life %d: %d deliveries repeated at %s", key, m.life, killed[boundary], boundary)
 			}
 		}

@@ -272,6 +272,9 @@ func junked(targets []Target) []Target {
 // queue cannot take is not the client's fault.
 func firstError(errs []error) error {
 	for _, err := range errs {
+		if st := mail.StatusOf(err); st != nil && st.Code == 452 { // no room: a client may know what to do
+			return &mail.Status{Code: 452, Enhanced: [3]int{4, 3, 1}, Text: "no space left, try again later", Err: err}
+		}
 		if err != nil {
 			return mail.TryLater(3, 0, "cannot queue the message now, try again later", err)
 		}

@@ -1,12 +1,15 @@
 package queue
 
 import (
+	"context"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"mailsrv/pkg/mail"
+	"mailsrv/pkg/sqlite"
 )
 
 // TestOutageOfOursEndsAtOnce: while the directory, a store or the DNS is away
@@ -111,4 +114,54 @@ func TestConditionOf(t *testing.T) {
 			t.Errorf("%v: %d, want %d", tt.errs, got, tt.want)
 		}
 	}
+}
+
+// TestUnwrittenOutcomeIsNotTriedAgain: while the disk is full what was
+// delivered, or refused, is not tried again for want of a note, nor anything
+// else; with room, all goes on within five seconds.
+func TestUnwrittenOutcomeIsNotTriedAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, dir string) {
+		h := newHop()
+		h.answer = func(r mail.Recipient, _ int) error {
+			if r.Address.Domain == "far.test" {
+				return mail.Refuse(1, 1, "no such user")
+			}
+			return nil
+		}
+		q, _ := run(t, options(dir, h))
+		pages := func(n int) {
+			t.Helper()
+			if err := q.db.Write(t.Context(), func(tx *sqlite.Tx) error {
+				return tx.Query(fmt.Sprint("PRAGMA max_page_count=", n), nil, func(func(...any) error) error { return nil })
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		hold := make(chan struct{})
+		h.enter = func(_ context.Context, env mail.Envelope) {
+			if env.To[0].Address.Domain == "far.test" {
+				<-hold
+			}
+		}
+		env := envelope(t, "s@us.example", "a@far.test")
+		env.Ret = "FULL"
+		put(t, q, env, letter+strings.Repeat("x", inline-len(letter)-2)+"\r\n")
+		later(time.Second)
+		pages(1) // what there is and no page more
+		close(hold)
+		later(time.Second)
+		put(t, q, envelope(t, "s@us.example", "b@near.test"), letter)
+		later(20 * time.Second)
+		if n, m := h.attempts("a@far.test"), h.attempts("b@near.test"); n != 1 || m != 0 {
+			t.Errorf("%d attempts whose outcome could not be written, %d others", n, m)
+		}
+		pages(1 << 20)
+		later(5 * time.Second)
+		if n, m, r := h.attempts("a@far.test"), h.attempts("b@near.test"), h.attempts("s@us.example"); n != 1 || m != 1 || r != 1 {
+			t.Errorf("with room: %d attempts, %d others, %d reports", n, m, r)
+		}
+		if left := list(t, q); len(left) > 0 {
+			t.Errorf("left: %+v", left)
+		}
+	})
 }

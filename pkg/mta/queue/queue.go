@@ -24,6 +24,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"mailsrv/pkg/blob"
@@ -93,7 +94,9 @@ type Queue struct {
 	// flight holds the entries that an attempt, or a command of the
 	// administrator, has in hand, with the destinations that wait for their end.
 	flight map[flightKey][]string
-	wake   chan struct{} // holds one token
+	// stalled counts the attempts whose outcome cannot be written.
+	stalled int
+	wake    chan struct{} // holds one token
 }
 
 var _ mail.Deliverer = (*Queue)(nil)
@@ -156,7 +159,7 @@ func (q *Queue) Close() error { return q.db.Close() }
 // durable in the queue.
 func (q *Queue) Deliver(ctx context.Context, env mail.Envelope, body mail.Body) []error {
 	if err := q.enqueue(ctx, env, body); err != nil {
-		if errors.Is(err, sqlite.ErrFull) {
+		if errors.Is(err, sqlite.ErrFull) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 			err = &mail.Status{Code: 452, Enhanced: [3]int{4, 3, 1}, Text: "no space left, try again later", Err: err}
 		}
 		return mail.All(len(env.To), fmt.Errorf("queueing: %w", err))
@@ -170,7 +173,7 @@ func (q *Queue) enqueue(ctx context.Context, env mail.Envelope, body mail.Body) 
 	if err != nil {
 		return err
 	}
-	defer q.release(kept)
+	defer func() { q.release(kept, err) }()
 	e := entryRow{env: env, arrived: now, size: body.Size(), digest: kept.digest}
 	var id int64
 	err = q.db.Write(ctx, func(tx *sqlite.Tx) error {
@@ -207,11 +210,18 @@ func (q *Queue) keep(ctx context.Context, body mail.Body) (k kept, err error) {
 	return k, nil
 }
 
-func (q *Queue) release(k kept) {
+// release ends what keep began, after a commit that ended with err. If nobody
+// knows whether that was made, the file stays: the entry that names it may be
+// there at the next start, which removes it otherwise.
+func (q *Queue) release(k kept, err error) {
 	if k.release == nil {
 		return
 	}
-	if err := k.release(); err != nil {
+	release := k.release
+	if err != nil && !errors.Is(err, sqlite.ErrFull) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		release = q.files.release
+	}
+	if err := release(); err != nil {
 		q.o.Log.Warn("message file left behind", "err", err)
 	}
 }

@@ -21,8 +21,10 @@ const (
 	// clockJump is by how much the clock must leap for the schedule to be read
 	// again.
 	clockJump = time.Minute
-	// afterFault is how long it waits after a fault of the database.
+	// afterFault is how long it waits after a fault of the database, and
+	// againAfter before it writes an outcome again.
 	afterFault = 10 * time.Second
+	againAfter = time.Second
 	// startHerd is over how long the destinations that are overdue at the
 	// start are spread.
 	startHerd = 4 * time.Second
@@ -71,6 +73,10 @@ func (q *Queue) launch(ctx context.Context, attempts *sync.WaitGroup) time.Durat
 	for {
 		now := q.now()
 		q.mu.Lock()
+		if q.stalled > 0 {
+			q.mu.Unlock()
+			return longestNap
+		}
 		d, n, next := q.plan.take(now)
 		q.mu.Unlock()
 		if d == nil {
@@ -268,7 +274,7 @@ func (q *Queue) attempt(ctx context.Context, d *destination, k flightKey) {
 			}
 		}
 	}
-	q.settle(d, e, rows, errs, body, start)
+	q.settle(ctx, d, e, rows, errs, body, start)
 }
 
 // errStopped is the outcome of an attempt that a shutdown cut off.

@@ -174,14 +174,13 @@ func conditionOf(errs []error) condition {
 
 // settle writes an attempt's outcome: states, bounces, what recipients expanded
 // to, and the end of an entry with nobody left to try, all in one commit.
-func (q *Queue) settle(d *destination, e entryRow, rows []recipientRow, errs []error, body mail.Body, start time.Time) {
+func (q *Queue) settle(ctx context.Context, d *destination, e entryRow, rows []recipientRow, errs []error, body mail.Body, start time.Time) {
 	now := q.now()
 	verdicts := make([]verdict, len(rows))
 	for i, r := range rows {
 		verdicts[i] = q.judge(e, r, errs[i], now)
 	}
-	c := q.newChange(e, body, now)
-	err := c.write(verdicts)
+	err := q.write(ctx, e, body, now, verdicts)
 	out := Outcome{Destination: d.name, Took: now.Sub(start)}
 	for _, v := range verdicts {
 		q.logAttempt(e, v, out.Took)
@@ -205,9 +204,8 @@ func (q *Queue) settle(d *destination, e entryRow, rows []recipientRow, errs []e
 	})
 	q.mu.Unlock()
 	if err != nil {
-		// The database is full or failing. The rows are as they were; the
+		// The rows are as they were, and the next process delivers again; the
 		// stores know the trace and take no second copy.
-		q.o.Log.Error("writing the outcome of an attempt", "trace", string(e.env.Trace), "queue_id", e.id, "err", err)
 		q.expect(now.Add(afterFault), d.name)
 	} else {
 		for _, v := range verdicts {
@@ -222,6 +220,41 @@ func (q *Queue) settle(d *destination, e entryRow, rows []recipientRow, errs []e
 	if q.o.Attempted != nil {
 		q.o.Attempted(out)
 	}
+}
+
+// write commits the verdicts, and tries again for as long as the database is
+// full or failing: what was delivered must not be delivered again for want of a
+// note. Nothing else is tried meanwhile, since nothing could be written of it.
+func (q *Queue) write(ctx context.Context, e entryRow, body mail.Body, now time.Time, verdicts []verdict) error {
+	err := q.newChange(e, body, now).write(slices.Clone(verdicts))
+	if err == nil {
+		return nil
+	}
+	q.stall(1)
+	defer q.stall(-1)
+	for {
+		q.o.Log.Error("writing the outcome of an attempt", "trace", string(e.env.Trace), "queue_id", e.id, "err", err)
+		again := time.After(againAfter)
+		if errors.Is(err, sqlite.ErrFailed) || errors.Is(err, sqlite.ErrClosed) {
+			again = nil // a restart is due
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-again:
+		}
+		if err = q.newChange(e, body, now).write(slices.Clone(verdicts)); err == nil {
+			return nil
+		}
+	}
+}
+
+// stall counts the attempts whose outcome cannot be written.
+func (q *Queue) stall(n int) {
+	q.mu.Lock()
+	q.stalled += n
+	q.mu.Unlock()
+	q.nudge()
 }
 
 func (q *Queue) logAttempt(e entryRow, v verdict, took time.Duration) {
@@ -266,7 +299,7 @@ func (c *change) write(verdicts []verdict) error {
 	defer func() {
 		for _, v := range verdicts {
 			for _, k := range v.kept {
-				c.q.release(k)
+				c.q.release(k, err)
 			}
 		}
 	}()
