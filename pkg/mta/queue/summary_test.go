@@ -24,7 +24,7 @@ func TestSummaries(t *testing.T) {
 		if len(got) != 1 || time.Since(got[0].Oldest).Round(time.Minute) != time.Hour || got[0].Next.IsZero() {
 			t.Fatalf("%+v", got)
 		}
-		got[0].Oldest, got[0].Next = time.Time{}, time.Time{}
+		got[0].Oldest, got[0].Next, got[0].Paused = time.Time{}, time.Time{}, time.Time{}
 		want := []Summary{{Destination: "far.test", Counts: Counts{Pending: 2, Held: 1}, Status: "451 4.4.1 no connection"}}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)
