@@ -17,7 +17,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"mailsrv/pkg/config"
+	"mailsrv/pkg/daemon"
 	"mailsrv/pkg/directory"
+	"mailsrv/pkg/store"
 )
 
 type checkOptions struct {
@@ -69,6 +71,7 @@ type check struct {
 	secret, secret2 string
 	subject         string
 	dn              string // the taker's entry
+	store           string // the users' mail host
 	ldap            *ldap.Conn
 	client          *imapclient.Client
 }
@@ -160,10 +163,37 @@ func (c *check) cleanUp(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("cleaning up: %w; run: mailsrv user delete %s", err, u))
 		}
 	}
+	if err := c.dropAccounts(ctx); err != nil {
+		errs = append(errs, fmt.Errorf("cleaning up: %w", err))
+	}
 	for _, done := range c.closers {
 		done()
 	}
 	return errors.Join(errs...)
+}
+
+// dropAccounts removes the users' accounts from their store, where this host may
+// do that: it has the store, or is a proxy of it (mmp.stores). Elsewhere they stay,
+// as empty as the steps leave them.
+func (c *check) dropAccounts(ctx context.Context) error {
+	if c.store == "" {
+		return nil
+	}
+	carrier, err := daemon.Carrier(c.cfg, c.store)
+	if err != nil {
+		return nil
+	}
+	for _, u := range c.made {
+		if err := carrier.Seal(ctx, u, time.Time{}); errors.Is(err, store.ErrNoAccount) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		if err := carrier.Drop(ctx, u); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // dialable makes the first address that is listened on one to connect to.

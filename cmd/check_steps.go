@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -141,7 +142,8 @@ func (c *check) lookUp(context.Context) (err error) {
 		return errNoEntry
 	case len(found.Entries) > 1:
 		return errTwoEntries
-	case found.Entries[0].GetAttributeValue("mailHost") == "" && c.cfg.MMP.DefaultHost == "":
+	}
+	if c.store = cmp.Or(found.Entries[0].GetAttributeValue("mailHost"), c.cfg.MMP.DefaultHost); c.store == "" {
 		return errNoMailHost
 	}
 	c.dn = found.Entries[0].DN

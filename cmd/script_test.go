@@ -32,7 +32,7 @@ func TestScripts(t *testing.T) {
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
 					"up": scriptUp, "down": scriptDown, "crash": scriptCrash, "users": scriptUsers,
 					"chat": scriptChat, "metric": scriptMetric, "exits": scriptExits, "schema": scriptSchema,
-					"traced": scriptTraced, "silent": scriptSilent,
+					"accounts": scriptAccounts, "traced": scriptTraced, "silent": scriptSilent,
 				},
 				Condition: func(cond string) (bool, error) {
 					switch cond {
@@ -220,4 +220,19 @@ func scriptSchema(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	_, err = db.Exec("PRAGMA user_version=" + args[1])
 	ts.Check(errors.Join(err, db.Close()))
+}
+
+// scriptAccounts holds how many accounts a store has.
+func scriptAccounts(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: accounts STORE.DB COUNT")
+	}
+	db, err := sql.Open("sqlite", "file:"+ts.MkAbs(args[0])+"?mode=ro")
+	ts.Check(err)
+	defer db.Close()
+	var n int
+	ts.Check(db.QueryRow("SELECT count(*) FROM account").Scan(&n))
+	if fmt.Sprint(n) != args[1] {
+		ts.Fatalf("%d accounts, want %s", n, args[1])
+	}
 }
