@@ -102,7 +102,7 @@ func serve(t testing.TB, ctx context.Context, o Options, h Handler) (net.Conn, <
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	t.Cleanup(func() { l.Close() }) // not before it has accepted
 	if o.Hostname == "" {
 		o.Hostname = "mx.example"
 	}
