@@ -33,6 +33,9 @@ type Options struct {
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
 	Log *slog.Logger
+
+	// share is how many rows one commit of the pruning takes; 0: pruneShare.
+	share int
 }
 
 // Journal is an open journal. Its methods may be called from many goroutines.
@@ -43,7 +46,6 @@ type Journal struct {
 	events  chan event
 	flushes chan chan struct{}
 	lost    atomic.Int64
-	share   int // rows that one commit of the pruning takes
 	stop    chan struct{}
 	done    chan struct{}
 	once    sync.Once
@@ -64,6 +66,7 @@ const (
 func Open(ctx context.Context, o Options) (*Journal, error) {
 	o.Keep = cmp.Or(o.Keep, 30*24*time.Hour)
 	o.MaxSize = cmp.Or(o.MaxSize, 1<<30)
+	o.share = cmp.Or(o.share, pruneShare)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -74,7 +77,7 @@ func Open(ctx context.Context, o Options) (*Journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening journal: %w", err)
 	}
-	j := &Journal{o: o, db: db, events: make(chan event, buffered), flushes: make(chan chan struct{}), share: pruneShare,
+	j := &Journal{o: o, db: db, events: make(chan event, buffered), flushes: make(chan chan struct{}),
 		stop: make(chan struct{}), done: make(chan struct{})}
 	go j.run()
 	return j, nil

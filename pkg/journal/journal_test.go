@@ -104,9 +104,8 @@ func TestJournalOutlivesARestart(t *testing.T) {
 func TestJournalForgets(t *testing.T) {
 	now := time.Now()
 	clock := func() time.Time { return now }
-	j := open(t, Options{Keep: 30 * day, Now: clock})
 	const share = 50
-	j.share = share
+	j := open(t, Options{Keep: 30 * day, Now: clock, share: share})
 	h := j.Handler(slog.DiscardHandler)
 	log := func(age time.Duration, trace string) {
 		r := slog.NewRecord(now.Add(-age), slog.LevelInfo, "accepted", 0)

@@ -111,11 +111,11 @@ func (j *Journal) prune(now time.Time) {
 func (j *Journal) pruneSome(before time.Time) (deleted int64, err error) {
 	err = j.db.Write(context.Background(), func(tx *sqlite.Tx) error {
 		_, n, err := tx.Exec(`DELETE FROM records WHERE id <= (SELECT max(id) FROM (SELECT id, at FROM records ORDER BY id LIMIT ?) WHERE at < ?)`,
-			j.share, before.UnixMilli())
+			j.o.share, before.UnixMilli())
 		if err != nil {
 			return err
 		}
-		_, m, err := tx.Exec(`DELETE FROM words WHERE (day, word, trace) IN (SELECT day, word, trace FROM words WHERE day < ? LIMIT ?)`, dayOf(before), j.share)
+		_, m, err := tx.Exec(`DELETE FROM words WHERE (day, word, trace) IN (SELECT day, word, trace FROM words WHERE day < ? LIMIT ?)`, dayOf(before), j.o.share)
 		deleted = n + m
 		return err
 	})
