@@ -249,9 +249,6 @@ func (f *inflater) symbolLengths([]byte) (int, error) {
 			f.read++
 		}
 	}
-	if f.lengths[256] == 0 { // without an end
-		return 0, errDeflate
-	}
 	if err := f.lit.set(f.lengths[:f.nlit]); err != nil {
 		return 0, err
 	}
