@@ -248,7 +248,7 @@ func (d *downgrade) check() error {
 		switch {
 		case errors.Is(err, io.EOF) && bytes.IndexByte(line, '\r') < 0:
 			return nil
-		case err == nil && bytes.IndexByte(line, '\r') == len(line)-2:
+		case err == nil && len(line) > 1 && bytes.IndexByte(line, '\r') == len(line)-2:
 		case err == nil, errors.Is(err, bufio.ErrBufferFull), errors.Is(err, io.EOF):
 			return &mail.Status{Code: 554, Enhanced: [3]int{5, 6, 1}, Text: "a BINARYMIME message whose other parts are not lines of text"}
 		default:
