@@ -112,7 +112,7 @@ func (c *client) Auth(_ context.Context, mechanism string) (smtpwire.Exchange, e
 	}
 	x, err := c.f.o.Authenticator.Start(mechanism, c.Client)
 	if err != nil {
-		return nil, loginStatus(err)
+		return nil, auth.Status(err)
 	}
 	return &exchange{c, x}, nil
 }
@@ -127,31 +127,13 @@ type exchange struct {
 func (x *exchange) Next(ctx context.Context, response []byte) ([]byte, bool, error) {
 	challenge, done, err := x.inner.Next(ctx, response)
 	if err != nil {
-		return nil, false, smtpwire.Reported(loginStatus(err)) // package auth has logged the login
+		return nil, false, smtpwire.Reported(auth.Status(err)) // package auth has logged the login
 	}
 	if done {
 		id := x.inner.Identity()
 		x.client.identity = &id
 	}
 	return challenge, done, nil
-}
-
-// loginStatus gives an error of package auth its reply (RFC 4954 §6). Unknown
-// user and wrong password read alike, and an outage is never either.
-func loginStatus(err error) *mail.Status {
-	switch {
-	case errors.Is(err, auth.ErrBadCredentials):
-		return &mail.Status{Code: 535, Enhanced: [3]int{5, 7, 8}, Text: "bad credentials", Err: err}
-	case errors.Is(err, auth.ErrRefused):
-		return &mail.Status{Code: 535, Enhanced: [3]int{5, 7, 13}, Text: "account may not log in here", Err: err}
-	case errors.Is(err, auth.ErrMalformed):
-		return &mail.Status{Code: 501, Enhanced: [3]int{5, 5, 2}, Text: "malformed response", Err: err}
-	case errors.Is(err, auth.ErrMechanism):
-		return &mail.Status{Code: 504, Enhanced: [3]int{5, 5, 4}, Text: "no such mechanism", Err: err}
-	case errors.Is(err, auth.ErrThrottled):
-		return &mail.Status{Code: 454, Enhanced: [3]int{4, 7, 0}, Text: "too many failed logins, try again later", Err: err}
-	}
-	return &mail.Status{Code: 454, Enhanced: [3]int{4, 7, 0}, Text: "login unavailable, try again later", Err: err}
 }
 
 // handOver gives the connection to an MTA. If none takes it the client hears
